@@ -1,0 +1,1 @@
+"""The carried side: how a release is resolved, packed and checked."""

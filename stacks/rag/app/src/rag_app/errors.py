@@ -1,0 +1,27 @@
+"""What the application refuses, in words that reach the user."""
+
+from __future__ import annotations
+
+
+class RagError(Exception):
+    """Base of everything the application raises on purpose; `str()` is fit for users."""
+
+
+class ConfigError(RagError):
+    """`rag.toml` is wrong; the message names the file and the key."""
+
+
+class DocumentRefused(RagError):
+    """A document cannot be taken; `reference` is stable, the message says why and what to do."""
+
+    def __init__(self, reference: str, message: str) -> None:
+        super().__init__(message)
+        self.reference = reference
+
+
+class VectorsUnavailable(RagError):
+    """The vector process cannot be reached or failed; queries cannot be answered now."""
+
+
+class EngineFailed(RagError):
+    """The language model endpoint failed; the caller degrades to extractive."""
