@@ -1,0 +1,133 @@
+"""`models.lock`: the exact resolution of profiles. Every byte by digest, every part with an owner.
+
+Written by `aibox lock`, reviewed by people. `version` breaks readers, `revision` counts
+compatible additions: a reader refuses a greater version and ignores the revision.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from aibox.errors import BadUsage, Fault
+from aibox.profile import Embedding, Tuning
+from aibox.schema import Model, Name, RelativePath, Sha256, parse_toml, read_toml
+
+VERSION = 1
+REVISION = 0
+COMMAND = "./aibox lock"
+
+
+class Role(str, Enum):
+    """What a tree is for; decides where its files land in a generation."""
+
+    APP = "app"
+    DOCUMENTS = "documents"
+    PROMPTS = "prompts"
+    TEMPLATES = "templates"
+
+
+class LockedFile(Model):
+    """One file of a tree: path below the tree's root, size in bytes, digest."""
+
+    path: RelativePath
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Tree(Model):
+    """A folder of the project, file by file."""
+
+    name: Name
+    role: Role
+    root: RelativePath
+    licence: str
+    owner: str
+    files: tuple[LockedFile, ...]
+
+
+class WheelFile(Model):
+    """One build of a Python package, for one set of interpreters and platforms."""
+
+    filename: RelativePath
+    size: Annotated[int, Field(gt=0)]
+    sha256: Sha256
+
+
+class Wheel(Model):
+    """A Python package of the app, all builds this release supports."""
+
+    name: Name
+    version: str
+    licence: str
+    owner: str
+    files: Annotated[tuple[WheelFile, ...], Field(min_length=1)]
+
+
+class Golden(Model):
+    """A question the gate asks: the document it must cite, or that there is no evidence."""
+
+    id: Name
+    language: Literal["en", "ko"]
+    question: Annotated[str, Field(min_length=1)]
+    document: str = ""
+    expect: Literal["document", "no-evidence"] = "document"
+    required: bool = True
+    owner: str
+
+    @model_validator(mode="after")
+    def _names_a_document_when_it_expects_one(self) -> Golden:
+        if (self.expect == "document") != bool(self.document):
+            raise ValueError('give either document, or expect = "no-evidence"')
+        return self
+
+
+class ModelsLock(Model):
+    """The whole file."""
+
+    version: int
+    revision: Annotated[int, Field(ge=0)]
+    tuning: dict[str, Tuning]
+    embedding: dict[str, Embedding] = {}
+    golden: tuple[Golden, ...]
+    tree: tuple[Tree, ...]
+    wheel: tuple[Wheel, ...]
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> ModelsLock:
+        for kind, found in (
+            ("tree", [item.name for item in self.tree]),
+            ("wheel", [item.name for item in self.wheel]),
+            ("golden", [item.id for item in self.golden]),
+        ):
+            twice = sorted({name for name in found if found.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind}: named twice: {', '.join(twice)}")
+        return self
+
+
+def load(path: Path) -> ModelsLock:
+    """Read a lock file; raises `BadUsage` with the path of whatever is wrong in it."""
+    return read_toml(path, ModelsLock, what="lock", version=VERSION, command=COMMAND)
+
+
+def parse(text: str, source: str = "models.lock") -> ModelsLock:
+    """Like `load`, for text in memory."""
+    return parse_toml(
+        text, ModelsLock, what="lock", version=VERSION, command=COMMAND, source=source
+    )
+
+
+def tuning_of(lock: ModelsLock, profile: str) -> Tuning:
+    """The locked tuning of a profile; raises `BadUsage` when the lock does not resolve it."""
+    if profile not in lock.tuning:
+        raise BadUsage(
+            "lock-lacks-profile",
+            f"models.lock does not resolve the profile {profile!r}",
+            hint=f"resolve it with: {COMMAND} --profile {profile}",
+            fault=Fault.YOU,
+        )
+    return lock.tuning[profile]

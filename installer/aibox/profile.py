@@ -1,0 +1,114 @@
+"""A profile: a class of hardware, the services it runs and the tuning it wishes for.
+
+Written by people in `stacks/profiles/<name>.toml`; `aibox lock` resolves it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from aibox.errors import BadUsage, Fault
+from aibox.schema import Model, Name, read_toml
+
+VERSION = 1
+
+
+class Runtime(str, Enum):
+    """How services run: Docker Compose under systemd, or supervised processes in the home."""
+
+    CONTAINER = "container"
+    PROCESS = "process"
+
+
+class Requires(Model):
+    """What a host must have; checked by preflight, never adapted to."""
+
+    architectures: tuple[str, ...]
+    python_min: str
+    memory_mib_min: Annotated[int, Field(ge=0)]
+    memory_mib_recommended: Annotated[int, Field(ge=0)]
+    disk_mib_min: Annotated[int, Field(ge=0)]
+    inodes_min: Annotated[int, Field(ge=0)]
+
+
+class GatePolicy(Model):
+    """How long a new generation may take to prove itself, in seconds."""
+
+    ready_deadline_s: Annotated[float, Field(gt=0)]
+    question_deadline_s: Annotated[float, Field(gt=0)]
+
+
+class Tuning(Model):
+    """The "secret salt": values that decide the quality of answers. Units as in the app's config.
+
+    Sizes are characters, weights have no unit, thresholds lie in 0..1.
+    """
+
+    chunk_size: Annotated[int, Field(ge=100, le=8000)]
+    chunk_overlap: Annotated[int, Field(ge=0, le=2000)]
+    top_k: Annotated[int, Field(ge=1, le=50)]
+    candidates: Annotated[int, Field(ge=1, le=500)]
+    fusion_k: Annotated[int, Field(ge=1, le=1000)]
+    weight_sparse: Annotated[float, Field(ge=0)]
+    weight_dense: Annotated[float, Field(ge=0)]
+    bm25_k1: Annotated[float, Field(ge=0)]
+    bm25_b: Annotated[float, Field(ge=0, le=1)]
+    evidence_threshold: Annotated[float, Field(ge=0, le=1)]
+    max_quotes: Annotated[int, Field(ge=1, le=10)]
+    languages: tuple[str, ...]
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    max_answer_tokens: Annotated[int, Field(ge=1)]
+
+
+class Embedding(Model):
+    """The embedding model a release carries: its name on the endpoint and its vector length."""
+
+    model: str
+    dimension: Annotated[int, Field(ge=1, le=65536)]
+
+
+class Profile(Model):
+    """One profile file."""
+
+    version: int
+    name: Name
+    title: str
+    runtime: Runtime
+    services: tuple[Name, ...]
+    requires: Requires
+    gate: GatePolicy
+    tuning: Tuning
+    embedding: Embedding | None = None
+
+
+def names(folder: Path) -> tuple[str, ...]:
+    """The profiles that exist, sorted."""
+    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def load(folder: Path, name: str) -> Profile:
+    """Read the profile `name`; raises `BadUsage` when there is none or it is malformed."""
+    known = names(folder)
+    if name not in known:
+        raise BadUsage(
+            "profile-unknown",
+            f"there is no profile named {name!r}; there are: {', '.join(known) or 'none'}",
+            hint="list them with: ./aibox profiles",
+            fault=Fault.YOU,
+        )
+    path = folder / f"{name}.toml"
+    profile = read_toml(
+        path, Profile, what="profile", version=VERSION, command=f"./aibox profiles show {name}"
+    )
+    if profile.name != name:
+        raise BadUsage(
+            "profile-invalid",
+            f"{path}: name: is {profile.name!r}, but the file is called {name!r}",
+            hint=f"make them equal, then run: ./aibox profiles show {name}",
+            fault=Fault.YOU,
+        )
+    return profile

@@ -1,0 +1,105 @@
+"""A release: what a box runs, as a pure function of models.lock and a profile.
+
+It holds no site data and no secret. Its id is the digest of its manifest, so two packagers
+with the same lock and profile get the same release.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from aibox import digest
+from aibox.errors import Fault, NeedsPerson
+from aibox.lock import Golden, ModelsLock, Role, Wheel, tuning_of
+from aibox.profile import Embedding, GatePolicy, Profile, Requires, Runtime, Tuning
+from aibox.schema import Model, Name, RelativePath, Sha256
+
+FORMAT = 1
+
+
+class Artifact(Model):
+    """One file of the release. `source` is its path in the project, `target` in a generation."""
+
+    role: Role
+    source: RelativePath
+    target: RelativePath
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+    licence: str
+    owner: str
+
+
+class Release(Model):
+    """The manifest of a release. Ordered, so that its canonical JSON is unique."""
+
+    format: int
+    profile: Name
+    runtime: Runtime
+    services: tuple[Name, ...]
+    requires: Requires
+    gate: GatePolicy
+    tuning: Tuning
+    embedding: Embedding | None
+    golden: tuple[Golden, ...]
+    artifacts: tuple[Artifact, ...]
+    wheels: tuple[Wheel, ...]
+
+    @property
+    def id(self) -> str:
+        """The digest of the manifest, 64 hex digits."""
+        return digest.of_bytes(self.manifest())
+
+    def manifest(self) -> bytes:
+        """The canonical JSON that is stored, signed and hashed."""
+        return digest.canonical_json(self.model_dump(mode="json"))
+
+    def of_role(self, role: Role) -> tuple[Artifact, ...]:
+        """The files that serve one purpose."""
+        return tuple(item for item in self.artifacts if item.role is role)
+
+
+def make(lock: ModelsLock, profile: Profile) -> Release:
+    """Resolve a profile against the lock. Pure; raises `BadUsage` when the lock lacks it."""
+    artifacts = [
+        Artifact(
+            role=tree.role,
+            source=f"{tree.root}/{file.path}",
+            target=f"{tree.role.value}/{file.path}",
+            size=file.size,
+            sha256=file.sha256,
+            licence=tree.licence,
+            owner=tree.owner,
+        )
+        for tree in lock.tree
+        for file in tree.files
+    ]
+    return Release(
+        format=FORMAT,
+        profile=profile.name,
+        runtime=profile.runtime,
+        services=profile.services,
+        requires=profile.requires,
+        gate=profile.gate,
+        tuning=tuning_of(lock, profile.name),
+        embedding=lock.embedding.get(profile.name),
+        golden=lock.golden,
+        artifacts=tuple(sorted(artifacts, key=lambda item: item.target)),
+        wheels=tuple(sorted(lock.wheel, key=lambda item: item.name)),
+    )
+
+
+def parse(manifest: bytes) -> Release:
+    """Read a stored manifest back; raises `NeedsPerson` when it is not one of ours."""
+    try:
+        return Release.model_validate(json.loads(manifest))
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise NeedsPerson(
+            "manifest-damaged",
+            "a generation's manifest is not readable",
+            context=str(error).splitlines()[0],
+            hint="repair the store with: ./aibox recover",
+            fault=Fault.HOST,
+        ) from error

@@ -1,0 +1,103 @@
+"""Reading the TOML files people and `aibox lock` write: typed, closed, versioned.
+
+Every file carries `version`; a reader refuses a greater one. Unknown keys are refused with
+their path (`tree[2].files[0].colour`), because a misspelt key that is silently ignored is a
+value somebody believes to be set.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from aibox.errors import BadUsage, Fault
+
+
+def _without_dot_parts(path: str) -> str:
+    if {".", ".."} & set(path.split("/")):
+        raise ValueError("must not have . or .. as a part")
+    return path
+
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,127}$")]
+# Relative, no "..", no empty or dot part, no backslash: safe to join below a folder.
+RelativePath = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[^/\\\x00-\x1f]+(/[^/\\\x00-\x1f]+)*$", min_length=1, max_length=1024
+    ),
+    AfterValidator(_without_dot_parts),
+]
+
+
+class Model(BaseModel):
+    """Frozen, and closed: unknown keys are an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+M = TypeVar("M", bound=Model)
+
+
+def read_toml(path: Path, model: type[M], *, what: str, version: int, command: str) -> M:
+    """Parse the file at `path` as `model`.
+
+    Raises `BadUsage` (references `<what>-missing`, `-unreadable`, `-too-new`, `-invalid`), its
+    hint ending with `command`.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise _refusal(f"{what}-missing", f"{path} does not exist", command) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refusal(f"{what}-unreadable", f"{path} cannot be read: {error}", command) from error
+    return parse_toml(text, model, what=what, version=version, command=command, source=str(path))
+
+
+def parse_toml(
+    text: str, model: type[M], *, what: str, version: int, command: str, source: str
+) -> M:
+    """Like `read_toml`, for text already in memory; `source` names it in messages."""
+    try:
+        raw = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise _refusal(f"{what}-invalid", f"{source} is not TOML: {error}", command) from error
+    _check_version(raw.get("version"), version, what=what, source=source, command=command)
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise invalid(error, what=what, source=source, command=command) from error
+
+
+def _check_version(found: object, known: int, *, what: str, source: str, command: str) -> None:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+        raise _refusal(f"{what}-invalid", f"{source}: version: must be a whole number", command)
+    if found > known:
+        raise BadUsage(
+            f"{what}-too-new",
+            f"{source} has version {found}; this aibox reads up to {known}",
+            hint="use an aibox as new as the file; see yours with: ./aibox --version",
+            fault=Fault.YOU,
+        )
+
+
+def invalid(error: ValidationError, *, what: str, source: str, command: str) -> BadUsage:
+    """Every problem pydantic found, one per line, each with its path."""
+    problems = [f"{_location(item['loc'])}: {item['msg']}" for item in error.errors()]
+    shown = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
+    return _refusal(f"{what}-invalid", f"{source}: {shown}", command)
+
+
+def _location(parts: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(the whole file)"
+
+
+def _refusal(reference: str, message: str, command: str) -> BadUsage:
+    return BadUsage(reference, message, hint=f"correct it, then run: {command}", fault=Fault.YOU)
