@@ -19,6 +19,14 @@ class DocumentRefused(RagError):
         self.reference = reference
 
 
+class LibraryUnusable(RagError):
+    """The library's file cannot be used: damaged, or written by a newer version."""
+
+
+class Superseded(RagError):
+    """A document was replaced or removed while it was being worked on; drop the work."""
+
+
 class VectorsUnavailable(RagError):
     """The vector process cannot be reached or failed; queries cannot be answered now."""
 
