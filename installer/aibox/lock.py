@@ -6,7 +6,7 @@ compatible additions: a reader refuses a greater version and ignores the revisio
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +21,7 @@ REVISION = 0
 COMMAND = "./aibox lock"
 
 
-class Role(str, Enum):
+class Role(StrEnum):
     """What a tree is for; decides where its files land in a generation."""
 
     APP = "app"
@@ -86,12 +86,13 @@ class Golden(Model):
 
 
 class ModelsLock(Model):
-    """The whole file."""
+    """The whole file. `requirements` is the digest of what the packages were resolved from."""
 
     version: int
     revision: Annotated[int, Field(ge=0)]
+    requirements: Sha256
     tuning: dict[str, Tuning]
-    embedding: dict[str, Embedding] = {}
+    embedding: dict[str, Embedding] = Field(default_factory=dict)
     golden: tuple[Golden, ...]
     tree: tuple[Tree, ...]
     wheel: tuple[Wheel, ...]

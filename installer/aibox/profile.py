@@ -5,7 +5,7 @@ Written by people in `stacks/profiles/<name>.toml`; `aibox lock` resolves it.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from aibox.schema import Model, Name, read_toml
 VERSION = 1
 
 
-class Runtime(str, Enum):
+class Runtime(StrEnum):
     """How services run: Docker Compose under systemd, or supervised processes in the home."""
 
     CONTAINER = "container"

@@ -1,0 +1,200 @@
+"""The plan: what will be done to a box, as a pure function of release, site and what it runs now.
+
+What was shown is what runs. Facts of the host may veto a plan (preflight), never change it;
+`Target` (interpreter and platform of the host) is chosen before planning, like a site value.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+from packaging.utils import parse_wheel_filename
+from pydantic import Field
+
+from aibox import digest
+from aibox.errors import BadUsage, Fault
+from aibox.lock import Wheel, WheelFile
+from aibox.release import Release
+from aibox.render import Rendered
+from aibox.schema import Model, RelativePath, Sha256
+from aibox.site import Site
+
+
+class Target(Model):
+    """The host's interpreter: `python` like `3.11`, `tags` in order of preference (PEP 425)."""
+
+    python: str
+    tags: tuple[str, ...]
+
+
+class Difference(Model):
+    """One thing that changes, with its value now and after."""
+
+    name: str
+    current: str
+    desired: str
+
+
+class Wanted(Model):
+    """One blob a generation needs, and where it lands in its tree."""
+
+    path: RelativePath
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class Plan(Model):
+    """Everything a run will do. `digest` names it in the record."""
+
+    release: Sha256
+    profile: str
+    runtime: str
+    site: Site
+    python: str
+    environment: Sha256
+    tree: tuple[Wanted, ...]
+    rendered: dict[str, Sha256]
+    inputs: dict[str, Sha256]
+    steps: tuple[str, ...]
+    differences: tuple[Difference, ...]
+
+    @property
+    def digest(self) -> str:
+        """The digest of what the generation will be; it does not depend on what runs now."""
+        return digest.of_json(self._identity())
+
+    def stored(self) -> bytes:
+        """`plan.json` of a generation."""
+        return digest.canonical_json(self._identity())
+
+    def _identity(self) -> dict[str, object]:
+        return self.model_dump(mode="json", exclude={"steps", "differences"})
+
+    @property
+    def size(self) -> int:
+        """Bytes of all blobs together."""
+        return sum(item.size for item in self.tree)
+
+
+class Current(Model):
+    """What the box runs now: its release and the stored identity of its plan."""
+
+    generation: int
+    release: Release
+    plan: dict[str, object]
+
+
+def environment_id(wheels: tuple[WheelFile, ...], python: str) -> str:
+    """The id of an installed set of wheels for one interpreter version."""
+    return digest.of_json([python, sorted(wheel.sha256 for wheel in wheels)])
+
+
+def select_wheels(wheels: tuple[Wheel, ...], target: Target) -> tuple[WheelFile, ...]:
+    """For every package the build this host prefers; `BadUsage` names the first without one."""
+    rank = {tag: position for position, tag in enumerate(target.tags)}
+    chosen = []
+    for wheel in wheels:
+        ranked = [(_rank(file.filename, rank), file) for file in wheel.files]
+        fitting = [(position, file) for position, file in ranked if position is not None]
+        if not fitting:
+            raise BadUsage(
+                "wheel-does-not-fit",
+                f"models.lock has no build of {wheel.name} {wheel.version} for this host",
+                context=f"Python {target.python}, first tag {target.tags[0]}",
+                hint="use CPython 3.11 to 3.14 on Linux with glibc: ./aibox profiles show local",
+                fault=Fault.YOU,
+            )
+        chosen.append(min(fitting, key=lambda pair: pair[0])[1])
+    return tuple(chosen)
+
+
+def _rank(filename: str, rank: Mapping[str, int]) -> int | None:
+    tags = parse_wheel_filename(filename)[3]
+    return min((rank[str(tag)] for tag in tags if str(tag) in rank), default=None)
+
+
+def make(
+    release: Release,
+    site: Site,
+    target: Target,
+    rendered: Rendered,
+    wheels: tuple[WheelFile, ...],
+    current: Current | None,
+) -> Plan:
+    """Everything that follows from the input; nothing is looked up."""
+    tree = [
+        Wanted(path=f"tree/{item.target}", size=item.size, sha256=item.sha256)
+        for item in release.artifacts
+    ] + [
+        Wanted(path=f"tree/wheels/{file.filename}", size=file.size, sha256=file.sha256)
+        for file in wheels
+    ]
+    return Plan(
+        release=release.id,
+        profile=release.profile,
+        runtime=release.runtime.value,
+        site=site,
+        python=target.python,
+        environment=environment_id(wheels, target.python),
+        tree=tuple(tree),
+        rendered={path: digest.of_bytes(data) for path, data in rendered.files.items()},
+        inputs=dict(rendered.inputs),
+        steps=_steps(rendered, current),
+        differences=_differences(release, site, current),
+    )
+
+
+def _steps(rendered: Rendered, current: Current | None) -> tuple[str, ...]:
+    before = current.plan.get("inputs", {}) if current else {}
+    known = before if isinstance(before, dict) else {}
+    restart = sorted(name for name, value in rendered.inputs.items() if known.get(name) != value)
+    return (
+        "preflight: judge the host (Ansible role preflight)",
+        "provision: folders and the start-up unit (Ansible role box_layout)",
+        "stage: fetch what the store lacks, check every byte, seal a generation",
+        f"activate: switch, then restart {', '.join(restart) or 'nothing'}",
+        "gate: ask the golden questions; commit, or roll back",
+    )
+
+
+def _differences(release: Release, site: Site, current: Current | None) -> tuple[Difference, ...]:
+    if current is None:
+        return (Difference(name="release", current="(none)", desired=release.id[:12]),)
+    before = Site.model_validate(current.plan["site"])
+    pairs = {**_flat(current.release), **_flat_site(before)}, {**_flat(release), **_flat_site(site)}
+    return compare(*pairs)
+
+
+def compare(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Difference, ...]:
+    """What differs between two flat descriptions, by name."""
+    return tuple(
+        Difference(name=name, current=before.get(name, "(none)"), desired=after.get(name, "(none)"))
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    )
+
+
+def compare_releases(before: Release, after: Release) -> tuple[Difference, ...]:
+    """What a reader of two releases wants to know: tuning values, files, packages, questions."""
+    return compare(_flat(before), _flat(after))
+
+
+def _flat(release: Release) -> dict[str, str]:
+    values = {
+        f"tuning.{name}": json.dumps(value)
+        for name, value in release.tuning.model_dump(mode="json").items()
+    }
+    values |= {item.target: item.sha256[:12] for item in release.artifacts}
+    values |= {f"wheel.{item.name}": item.version for item in release.wheels}
+    values |= {f"golden.{item.id}": item.question for item in release.golden}
+    return values
+
+
+def _flat_site(site: Site) -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for section, value in site.model_dump(mode="json").items():
+        items = value.items() if isinstance(value, dict) else [("", value)]
+        flat |= {f"site.{section}.{key}".rstrip("."): json.dumps(item) for key, item in items}
+    return flat
