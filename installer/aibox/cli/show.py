@@ -1,0 +1,94 @@
+"""Everything a person or a script sees: data on stdout, the rest on stderr.
+
+All text is understandable without colour; none is used. Lines are plain on and off a terminal,
+so a log of an install reads like the install.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from aibox.errors import AiboxError
+from aibox.progress import Progress, Report
+
+_HEARTBEAT_S = 4.0
+
+
+def data(value: object) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.flush()
+
+
+def text(line: str = "") -> None:
+    """A line of data for people, on stdout."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def note(line: str) -> None:
+    """A line beside the data, on stderr."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def error(failure: AiboxError, as_json: bool) -> None:
+    """A failure: for people on stderr, and as the JSON contract on stdout when asked for."""
+    note(str(failure))
+    if as_json:
+        data({"error": failure.as_json(), **failure.as_json()})
+
+
+def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Rows as aligned columns with a heading."""
+    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    widths = [
+        max([len(column), *(len(line[index]) for line in cells)])
+        for index, column in enumerate(columns)
+    ]
+    for line in [list(columns), *cells]:
+        text(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A reporter whose lines never pause for more than 5 s: silence is filled with a heartbeat."""
+    state = _Heartbeat()
+    thread = threading.Thread(target=state.run, daemon=True)
+    thread.start()
+    try:
+        yield state.report
+    finally:
+        state.stop.set()
+        thread.join()
+
+
+class _Heartbeat:
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self._lock = threading.Lock()
+        self._last = Progress("start", "")
+        self._told = self._since = time.monotonic()
+
+    def report(self, progress: Progress) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if progress.step != self._last.step or progress.message != self._last.message:
+                self._since = now
+            self._last, self._told = progress, now
+            note(f"[{progress.step}] {progress.message}")
+
+    def run(self) -> None:
+        while not self.stop.wait(0.5):
+            with self._lock:
+                now = time.monotonic()
+                if now - self._told >= _HEARTBEAT_S:
+                    self._told = now
+                    note(f"[{self._last.step}] … {now - self._since:.0f} s: {self._last.message}")

@@ -1,0 +1,114 @@
+"""The gate: a generation is good when it answers the locked golden questions, not when it is up.
+
+Cases are compared one by one. A required question must be answered; a question that the
+previous generation answered must be answered by the new one too. An average never gates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from aibox.errors import AiboxError
+from aibox.lock import Golden
+from aibox.profile import GatePolicy
+from aibox.verdict import CaseResult, Verdict
+
+_POLL_S = 0.2
+_PROGRESS_S = 3.0
+
+
+class Assistant(Protocol):
+    """What the gate needs of a running box."""
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether a question can be answered now, and if not, why."""
+        ...
+
+    def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
+        """The `ask` contract; raises `AiboxError` when there is no answer in time."""
+        ...
+
+
+def run(
+    assistant: Assistant,
+    questions: Sequence[Golden],
+    policy: GatePolicy,
+    before: frozenset[str],
+    report: Callable[[str], None],
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Verdict:
+    """Wait until the box is ready, then ask every question.
+
+    `before` holds the ids that the previous generation answered. `report` gets a line at least
+    every few seconds. Seconds everywhere.
+    """
+    reason = _wait_until_ready(assistant, policy.ready_deadline_s, report, clock, pause)
+    if reason:
+        return Verdict(passed=False, results=(), reason=reason)
+    results = []
+    for question in questions:
+        results.append(_ask(assistant, question, policy.question_deadline_s, clock))
+        report(f"{question.id}: {'passed' if results[-1].passed else results[-1].reason}")
+    return judge(questions, results, before)
+
+
+def _wait_until_ready(
+    assistant: Assistant,
+    deadline_s: float,
+    report: Callable[[str], None],
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+) -> str:
+    start = told = clock()
+    while True:
+        ready, reason = assistant.ready()
+        if ready:
+            return ""
+        if clock() - start > deadline_s:
+            return f"not ready after {deadline_s:.0f} s: {reason}"
+        if clock() - told > _PROGRESS_S:
+            told = clock()
+            report(f"waiting until the box is ready ({told - start:.0f} s): {reason}")
+        pause(_POLL_S)
+
+
+def _ask(
+    assistant: Assistant, question: Golden, timeout_s: float, clock: Callable[[], float]
+) -> CaseResult:
+    start = clock()
+    try:
+        reason = check(question, assistant.ask(question.question, question.language, timeout_s))
+    except AiboxError as error:
+        reason = error.message
+    return CaseResult(
+        id=question.id, passed=not reason, reason=reason, seconds=round(clock() - start, 3)
+    )
+
+
+def check(question: Golden, answer: Mapping[str, Any]) -> str:
+    """Why an answer does not satisfy a golden question; an empty string when it does."""
+    if question.expect == "no-evidence":
+        return "answered, although the documents do not hold it" if answer["grounded"] else ""
+    cited = [citation["document"] for citation in answer["citations"]]
+    if not answer["grounded"]:
+        return f"no grounded answer; {question.document} was expected"
+    if question.document not in cited:
+        return f"cites {', '.join(cited) or 'nothing'} instead of {question.document}"
+    return ""
+
+
+def judge(
+    questions: Sequence[Golden], results: Sequence[CaseResult], before: frozenset[str]
+) -> Verdict:
+    """Pass unless a required question failed, or one that was answered before."""
+    required = {question.id for question in questions if question.required}
+    failed = {result.id: result.reason for result in results if not result.passed}
+    blocking = [
+        f"{name} ({'answered before, not now' if name in before else 'required'}): {reason}"
+        for name, reason in failed.items()
+        if name in required or name in before
+    ]
+    return Verdict(passed=not blocking, results=tuple(results), reason="; ".join(blocking))

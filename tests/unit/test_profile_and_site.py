@@ -1,0 +1,80 @@
+"""Profiles and site files: the ones we ship load; wrong ones are refused with their path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from examples import PROFILE, profile
+
+from aibox import content
+from aibox import profile as profiles
+from aibox import site as sites
+from aibox.errors import BadUsage
+from aibox.site import Site
+
+CONTENT = content.find()
+
+
+@pytest.mark.parametrize("name", profiles.names(CONTENT.profiles))
+def test_every_shipped_profile_loads(name: str) -> None:
+    assert profiles.load(CONTENT.profiles, name).name == name
+
+
+def test_an_unknown_profile_names_those_that_exist() -> None:
+    with pytest.raises(BadUsage, match="local"):
+        profiles.load(CONTENT.profiles, "no-such-profile")
+
+
+def test_a_profile_named_like_a_path_is_unknown() -> None:
+    with pytest.raises(BadUsage, match="no profile named"):
+        profiles.load(CONTENT.profiles, "../profiles/local")
+
+
+def test_an_unknown_profile_key_is_refused_with_its_path() -> None:
+    with pytest.raises(BadUsage, match=r"requires\.gpus"):
+        profile(PROFILE.replace("[requires]", "[requires]\ngpus = 2"))
+
+
+def test_the_example_inventory_loads() -> None:
+    assert sites.load(CONTENT.root / "inventory.example").engine.kind == "openai"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("version = 1\n[server]\nport = 80", "server.port"),
+        ('version = 1\n[server]\nhost = "0.0.0.0"', "server.host"),
+        ('version = 1\n[engine]\nkind = "openai"', "engine"),
+        ('version = 1\n[engine]\nurl = "http://x/v1"', "engine"),
+        ('version = 1\n[engine]\nkind = "openai"\nmodel = "m"\nurl = "file:///x"', "engine.url"),
+        ('version = 1\n[engine]\napi_key = "s3cret"', "engine.api_key"),
+        ("version = 9", "version 9"),
+    ],
+)
+def test_a_wrong_site_value_is_refused_with_its_path(tmp_path: Path, text: str, path: str) -> None:
+    (tmp_path / "site.toml").write_text(text)
+    with pytest.raises(BadUsage) as caught:
+        sites.load(tmp_path / "site.toml")
+    assert path in caught.value.message
+
+
+def test_an_empty_site_file_still_needs_its_version(tmp_path: Path) -> None:
+    (tmp_path / "site.toml").write_text("")
+    with pytest.raises(BadUsage, match="version"):
+        sites.load(tmp_path / "site.toml")
+
+
+def test_defaults_serve_loopback_with_the_extractive_engine() -> None:
+    site = Site()
+    assert (site.server.host, site.engine.kind) == ("127.0.0.1", "extractive")
+
+
+def test_a_secret_others_can_read_is_not_accepted(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("x")
+    os.chmod(key, 0o644)  # noqa: PTH101
+    assert "chmod 600" in sites.check_secret_file(key)
+    os.chmod(key, 0o600)  # noqa: PTH101
+    assert sites.check_secret_file(key) == ""
