@@ -1,0 +1,127 @@
+"""Run pip inside an environment and watch how far it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pip_failures import explain
+from progress import Progress
+
+LOCKED_PACKAGE = re.compile(r"^[A-Za-z0-9][\w.-]*==", re.MULTILINE)
+
+
+def install(environment: Path, lock: Path, program: str, progress: Progress, guard: int) -> str:
+    """Install exactly what `lock` pins, wheels only, every one checked against its hashes.
+
+    `guard` is the descriptor of the held lock file; pip inherits it, so that a pip whose parent
+    was killed still keeps others from starting. Everything pip says goes to `pip.log`.
+    Returns a summary for people. Raises `Refused`.
+    """
+    temporary = environment / "downloads"
+    temporary.mkdir()
+    watch = _Watch(temporary, total=len(LOCKED_PACKAGE.findall(lock.read_text(encoding="utf-8"))))
+    process = subprocess.Popen(
+        _command(environment, lock),
+        env=_surroundings(temporary),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(guard,),
+    )
+    with (environment / "pip.log").open("w", encoding="utf-8") as log:
+        try:
+            for line in _lines(process, lambda: progress.update(watch.status())):
+                log.write(line + "\n")
+                watch.see(line)
+        finally:
+            process.terminate()
+            process.wait()
+    if process.returncode != 0:
+        raise explain(watch.lines, program, environment / "pip.log")
+    temporary.rmdir()
+    return f"{watch.installed} packages, {_megabytes(watch.most_bytes)}"
+
+
+def _command(environment: Path, lock: Path) -> list[str]:
+    # -I: neither PYTHON* variables nor the folder one stands in decide what pip imports.
+    python = [str(environment / "bin" / "python"), "-I", "-m", "pip"]
+    rules = ["--require-hashes", "--only-binary", ":all:", "--retries", "3"]
+    quiet = ["--no-input", "--no-color", "--progress-bar", "off", "--disable-pip-version-check"]
+    return [*python, "install", *rules, *quiet, "-r", str(lock)]
+
+
+def _surroundings(temporary: Path) -> dict[str, str]:
+    # A user's pip.conf may set these for other purposes; each would send packages elsewhere.
+    elsewhere = {"PIP_TARGET": "", "PIP_PREFIX": "", "PIP_ROOT": "", "PIP_USER": "0"}
+    return {**os.environ, **elsewhere, "TMPDIR": str(temporary)}
+
+
+def _lines(process: subprocess.Popen[bytes], on_wait: Callable[[], None]) -> Iterator[str]:
+    """What the process prints, line by line, calling `on_wait` at least twice a second."""
+    assert process.stdout is not None
+    pending = b""
+    while True:
+        on_wait()
+        if not select.select([process.stdout], [], [], 0.5)[0]:
+            continue
+        block = os.read(process.stdout.fileno(), 1 << 16)
+        if not block:
+            break
+        *whole, pending = (pending + block).split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if pending:
+        yield pending.decode(errors="replace")
+
+
+class _Watch:
+    """Where pip stands, read from its lines and from the folder that it downloads into."""
+
+    def __init__(self, downloads: Path, total: int) -> None:
+        self.lines: list[str] = []
+        self.installed = 0
+        self.most_bytes = 0
+        self._downloads = downloads
+        self._total = total
+        self._found = 0
+        self._doing = "asking the package index"
+
+    def see(self, line: str) -> None:
+        self.lines.append(line)
+        words = line.split()
+        match words[:1]:
+            case ["Ignoring"]:
+                self._total -= 1
+            case ["Collecting" | "Processing"]:
+                self._found += 1
+                self._doing = "fetching"
+            case ["Installing"]:
+                self._doing = "installing"
+            case ["Successfully"]:
+                self.installed = len(words) - 2
+        if "Retrying (" in line:
+            self._doing = "the package index does not answer, trying again"
+
+    def status(self) -> str:
+        self.most_bytes = max(self.most_bytes, _bytes_below(self._downloads))
+        counted = f"{self._found} of {self._total} packages"
+        return f"{self._doing}, {counted}, {_megabytes(self.most_bytes)}"
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            # pip moves and removes files meanwhile; one that is gone counts as nothing.
+            with contextlib.suppress(OSError):
+                total += (Path(parent) / name).stat().st_size
+    return total
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
