@@ -8,6 +8,7 @@ from aibox.profile import Profile
 from aibox.schema import parse_toml
 
 HEX = "a" * 64
+BINARY = "example-1.0-cp311-cp311-manylinux_2_17_x86_64.whl"
 TARGET = Target(python="3.11", tags=("cp311-cp311-manylinux_2_17_x86_64", "py3-none-any"))
 
 TUNING = """\
@@ -58,7 +59,7 @@ licence = "MIT"
 owner = "somebody"
 files = [
   {{ filename = "example-1.0-py3-none-any.whl", size = 10, sha256 = "{"b" * 64}" }},
-  {{ filename = "example-1.0-cp311-cp311-manylinux_2_17_x86_64.whl", size = 11, sha256 = "{"c" * 64}" }},
+  {{ filename = "{BINARY}", size = 11, sha256 = "{"c" * 64}" }},
 ]
 """
 
@@ -86,7 +87,7 @@ question_deadline_s = 1.0
 
 TEMPLATES = {
     "rag/rag.toml.j2": b"release = {{ release | toml }}\ntop_k = {{ tuning.top_k | toml }}\n",
-    "process/supervisord.conf.j2": b"{% for name in services %}{{ name }} {{ inputs[name] }}\n{% endfor %}",
+    "process/supervisord.conf.j2": b"{% for name in services %}{{ inputs[name] }}{% endfor %}",
     "process/aibox.service.j2": b"ExecStart={{ launcher }} start # {{ root }}\n",
 }
 
