@@ -1,0 +1,236 @@
+"""Speaks to the services of this box, and by construction to nobody else.
+
+The address is a loopback address or the client is not made; proxies of the environment are
+ignored and redirects are not followed, so no request can leave the host.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from aibox.errors import BadUsage, Failed, Fault
+
+JSON_TIMEOUT_S = 30.0
+CONNECT_TIMEOUT_S = 3.0
+HTTP_ERROR = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A reply: HTTP status and the decoded JSON body (None when the body is not JSON)."""
+
+    status: int
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One server-sent event with its JSON data."""
+
+    name: str
+    data: Any
+
+
+class Loopback:
+    """A client of one port of this host. Use as a context manager."""
+
+    def __init__(
+        self, port: int, host: str = "127.0.0.1", *, timeout_s: float = JSON_TIMEOUT_S
+    ) -> None:
+        self.address = f"http://{_loopback(host)}:{port}"
+        self._client = httpx.Client(
+            base_url=self.address,
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._client.close()
+
+    def ask(self, method: str, path: str, body: object = None) -> Answer:
+        """One request with a JSON body (none when `body` is None); any status is an `Answer`.
+
+        Raises `Failed` when nobody answers or the answer takes too long.
+        """
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        with self._explained():
+            reply = self._client.request(method, _local(path), content=content, headers=headers)
+        return Answer(reply.status_code, _decoded(reply.content))
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Like `ask`, for callers that need success: returns the JSON body, and raises what the
+        service said went wrong (`BadUsage` for 4xx, `Failed` otherwise).
+        """
+        return _successful(self.ask(method, path, body))
+
+    def events(self, path: str, body: object) -> Iterator[Event]:
+        """POST `body` and yield the server-sent events as they arrive."""
+        content = json.dumps(body, ensure_ascii=False).encode()
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        request = self._client.build_request("POST", _local(path), content=content, headers=headers)
+        with self._explained():
+            reply = self._client.send(request, stream=True)
+            try:
+                if reply.status_code >= HTTP_ERROR:
+                    _successful(Answer(reply.status_code, _decoded(reply.read())))
+                yield from parse_events(reply.iter_lines())
+            finally:
+                reply.close()
+
+    def upload(
+        self,
+        path: str,
+        files: Sequence[tuple[str, Path]],
+        *,
+        field: str = "file",
+        on_bytes: Callable[[int], None] | None = None,
+        timeout_s: float = 600.0,
+    ) -> Any:
+        """POST files as multipart form data, streamed from disk; returns the JSON body.
+
+        `files` holds (name to show, path on disk); `on_bytes` gets the size of every piece read.
+        """
+        with ExitStack() as stack, self._explained():
+            opened = [
+                (field, (name, stack.enter_context(_Watched(source, on_bytes))))
+                for name, source in files
+            ]
+            reply = self._client.post(
+                _local(path),
+                files=opened,
+                timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            )
+        return _successful(Answer(reply.status_code, _decoded(reply.content)))
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as error:
+            raise Failed(
+                "box-too-slow",
+                "the box did not answer in time",
+                context=self.address,
+                hint="see which service is busy with: ./aibox status",
+                fault=Fault.HOST,
+            ) from error
+        except httpx.HTTPError as error:
+            raise Failed(
+                "box-not-answering",
+                "the box does not answer",
+                context=f"{self.address}: {error}",
+                hint="start it with: ./aibox start",
+                fault=Fault.HOST,
+            ) from error
+
+
+def parse_events(lines: Iterator[str]) -> Iterator[Event]:
+    """Server-sent events out of lines (WHATWG HTML, "interpreting an event stream"). Pure."""
+    name, data = "message", list[str]()
+    for line in lines:
+        if not line:
+            if data:
+                yield Event(name, _decoded("\n".join(data).encode()))
+            name, data = "message", []
+            continue
+        field, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            data.append(value)
+
+
+class _Watched(io.BufferedReader):
+    """A file that reports every piece read from it."""
+
+    def __init__(self, path: Path, on_bytes: Callable[[int], None] | None) -> None:
+        try:
+            super().__init__(io.FileIO(path))
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        self._on_bytes = on_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if self._on_bytes is not None and data:
+            self._on_bytes(len(data))
+        return data
+
+
+def _loopback(host: str) -> str:
+    """The address in the form a URL takes it; raises `BadUsage` for any other host."""
+    try:
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host.strip("[]"))
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise BadUsage(
+            "host-not-loopback",
+            f"the box is only spoken to on this host, not at {host!r}",
+            hint="use 127.0.0.1 as the host in the site file, then: ./aibox status",
+            fault=Fault.YOU,
+        )
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _local(path: str) -> str:
+    # "//host/x" and "http://host/x" would replace the address of the client.
+    if not path.startswith("/") or path.startswith("//"):
+        raise ValueError(f"a path of this box begins with one slash: {path!r}")
+    return path
+
+
+def _unreadable(path: Path, error: OSError) -> BadUsage:
+    return BadUsage(
+        "file-unreadable",
+        f"{path} cannot be read: {error.strerror}",
+        hint=f"check the name and its mode with: ls -l {path.parent}",
+        fault=Fault.YOU,
+    )
+
+
+def _decoded(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
+
+
+def _successful(answer: Answer) -> Any:
+    if answer.status < HTTP_ERROR:
+        return answer.body
+    body = answer.body if isinstance(answer.body, Mapping) else {}
+    told = body.get("error")
+    said: Mapping[str, object] = told if isinstance(told, Mapping) else {}
+    kind = BadUsage if answer.status < 500 else Failed
+    raise kind(
+        str(said.get("reference", "box-refused")),
+        str(said.get("message", f"the box answered with HTTP status {answer.status}")),
+        hint=str(said.get("hint") or "see what the box says of itself with: ./aibox status"),
+        fault=_fault(said.get("fault")),
+    )
+
+
+def _fault(said: object) -> Fault:
+    return next((fault for fault in Fault if fault.value == said), Fault.US)

@@ -1,0 +1,316 @@
+"""Python packages of the application: which build fits this host, and fetching it.
+
+On a connected machine pip fetches from whatever index it is configured for, so mirrors, proxies
+and credentials are set where everybody sets them. pip is trusted for the transport only: every
+file is compared with its locked digest before it counts.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.tags import Tag
+from packaging.utils import (
+    InvalidWheelFilename,
+    NormalizedName,
+    canonicalize_name,
+    parse_wheel_filename,
+)
+from packaging.version import InvalidVersion, Version
+
+from aibox import digest
+from aibox.box import process
+from aibox.errors import BadUsage, Failed, Fault, PreflightVeto, VerificationRefused
+
+ATTEMPTS = 3
+PAUSE_S = 2.0
+REPORT_EVERY_S = 4.0
+# pip hands files over when a whole call is done: small batches lose little when it is interrupted.
+BATCH_BYTES = 8 * 1024 * 1024
+# A batch that needs longer than this at the lowest rate is stuck, not slow.
+LOWEST_RATE = 20 * 1024
+LEAST_TIMEOUT_S = 300.0
+MEGABYTE = 1e6
+RETRY = "./aibox install --profile local"
+
+_DOWNLOAD = (
+    "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes",
+    "--progress-bar", "off", "--no-input", "--disable-pip-version-check",
+)  # fmt: skip
+_KEPT = (
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "NETRC",
+    "XDG_CONFIG_HOME",
+    "XDG_CONFIG_DIRS",
+    "XDG_CACHE_HOME",
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+)
+_WRONG_BYTES = "DO NOT MATCH THE HASHES"
+_UNREACHABLE = (
+    "Retrying (",
+    "ConnectionError",
+    "Connection refused",
+    "Name or service not known",
+    "Temporary failure in name resolution",
+    "Max retries exceeded",
+    "Read timed out",
+    "timed out",
+    "ProxyError",
+    "SSLError",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WheelPin:
+    """One locked build of a package: size in bytes, sha256 as 64 hex digits."""
+
+    name: str
+    version: str
+    filename: str
+    size: int
+    sha256: str
+
+
+def select(pins: Iterable[WheelPin], tags: Sequence[Tag]) -> tuple[WheelPin, ...]:
+    """For every package the build that fits best; `tags` is the host's list, best first. Pure.
+
+    Raises `PreflightVeto` naming the package and the Python versions it is locked for.
+    """
+    rank = {tag: place for place, tag in reversed(list(enumerate(tags)))}
+    packages: dict[NormalizedName, list[WheelPin]] = {}
+    for pin in pins:
+        packages.setdefault(canonicalize_name(pin.name), []).append(pin)
+    return tuple(_best(packages[name], rank, tags) for name in sorted(packages))
+
+
+def fetch(wheels: Sequence[WheelPin], folder: Path, on_event: Callable[[str], None]) -> None:
+    """Bring every wheel into `folder` under its file name, from the index pip is configured for.
+
+    Files that are already right are kept, so an interrupted fetch goes on where it stopped.
+    `on_event` gets a line of progress at least every 5 s. Raises `Failed` when the index cannot be
+    reached or lacks a file, `VerificationRefused` when it serves other bytes than the locked ones.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [wheel for wheel in wheels if not is_right(folder / wheel.filename, wheel)]
+    if not missing:
+        return
+    progress = _Progress(sum(wheel.size for wheel in missing), len(missing), on_event)
+    for batch in batches(missing):
+        _fetch_batch(batch, folder, progress)
+    progress.report()
+
+
+def is_right(path: Path, wheel: WheelPin) -> bool:
+    """Whether the file is there with the locked size and digest."""
+    try:
+        if path.stat().st_size != wheel.size:
+            return False
+        with path.open("rb") as stream:
+            return digest.of_stream(stream)[0] == wheel.sha256
+    except OSError:
+        return False
+
+
+def batches(wheels: Sequence[WheelPin], limit: int = BATCH_BYTES) -> Iterator[list[WheelPin]]:
+    """Groups of at most `limit` bytes; a larger wheel stands alone. Pure."""
+    batch: list[WheelPin] = []
+    for wheel in wheels:
+        if batch and sum(item.size for item in batch) + wheel.size > limit:
+            yield batch
+            batch = []
+        batch.append(wheel)
+    if batch:
+        yield batch
+
+
+def requirement(wheel: WheelPin) -> str:
+    """The line of a pip requirements file that allows exactly this file. Pure.
+
+    Raises `BadUsage` for a pin that is not one: nothing of it may act as a pip option.
+    """
+    try:
+        name, version, _, _ = parse_wheel_filename(wheel.filename)
+        told = (canonicalize_name(wheel.name), Version(wheel.version))
+    except (InvalidWheelFilename, InvalidVersion) as error:
+        raise _bad_pin(wheel, str(error)) from error
+    if told != (name, version):
+        raise _bad_pin(wheel, "the file name says another name or version")
+    if not digest.is_digest(wheel.sha256):
+        raise _bad_pin(wheel, "its sha256 is not 64 hex digits")
+    return f"{name}=={version} --hash=sha256:{wheel.sha256}"
+
+
+class _Progress:
+    """Bytes and files so far, told as a line every few seconds."""
+
+    def __init__(self, total: int, files: int, on_event: Callable[[str], None]) -> None:
+        self._total, self._files, self._on_event = total, files, on_event
+        self._bytes = self._done = 0
+        self._started = self._reported = time.monotonic()
+
+    def add(self, wheel: WheelPin) -> None:
+        self._bytes += wheel.size
+        self._done += 1
+
+    def tick(self, under_way: int = 0) -> None:
+        if time.monotonic() - self._reported >= REPORT_EVERY_S:
+            self.report(under_way)
+
+    def report(self, under_way: int = 0) -> None:
+        self._reported = now = time.monotonic()
+        so_far = min(self._bytes + under_way, self._total)
+        rate = so_far / max(now - self._started, 1e-3)
+        left = f", {(self._total - so_far) / rate:.0f} s left" if 0 < so_far < self._total else ""
+        self._on_event(
+            f"packages: {so_far / MEGABYTE:.1f} of {self._total / MEGABYTE:.1f} MB, "
+            f"{rate / MEGABYTE:.1f} MB/s, {self._done} of {self._files} files{left}"
+        )
+
+    def say(self, line: str) -> None:
+        self._on_event(line)
+
+
+def _best(builds: Sequence[WheelPin], rank: dict[Tag, int], tags: Sequence[Tag]) -> WheelPin:
+    fitting = [
+        (min(rank[tag] for tag in _tags_of(pin) if tag in rank), pin.filename, pin)
+        for pin in builds
+        if any(tag in rank for tag in _tags_of(pin))
+    ]
+    if not fitting:
+        raise _nothing_fits(builds, tags)
+    return min(fitting)[2]
+
+
+def _tags_of(pin: WheelPin) -> frozenset[Tag]:
+    try:
+        return parse_wheel_filename(pin.filename)[3]
+    except InvalidWheelFilename as error:
+        raise _bad_pin(pin, str(error)) from error
+
+
+def _fetch_batch(batch: Sequence[WheelPin], folder: Path, progress: _Progress) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
+            ended = _pip_download(batch, Path(scratch), progress)
+            got = [wheel for wheel in batch if is_right(_landed(scratch, wheel), wheel)]
+            for wheel in got:
+                _landed(scratch, wheel).replace(folder / wheel.filename)
+                progress.add(wheel)
+        batch = [wheel for wheel in batch if wheel not in got]
+        if not batch:
+            return
+        if _WRONG_BYTES in ended.text or ended.status == 0:
+            raise _wrong_bytes(batch)
+        if attempt == ATTEMPTS or not _is_unreachable(ended.text):
+            raise _not_fetched(batch, ended)
+        progress.say(f"packages: the index did not answer, attempt {attempt + 1} of {ATTEMPTS}")
+        time.sleep(PAUSE_S)
+
+
+def _landed(scratch: str, wheel: WheelPin) -> Path:
+    return Path(scratch) / "wheels" / wheel.filename
+
+
+def _pip_download(
+    batch: Sequence[WheelPin], scratch: Path, progress: _Progress
+) -> process.Completed:
+    work = scratch / "work"
+    work.mkdir()
+    wanted = scratch / "requirements.txt"
+    wanted.write_text("".join(requirement(wheel) + "\n" for wheel in batch), encoding="utf-8")
+    return process.run(
+        [sys.executable, *_DOWNLOAD, "--requirement", wanted, "--dest", scratch / "wheels"],
+        environment=process.environment({"TMPDIR": str(work)}, keep=_KEPT, keep_prefixes=("PIP_",)),
+        timeout_s=max(LEAST_TIMEOUT_S, sum(wheel.size for wheel in batch) / LOWEST_RATE),
+        on_tick=lambda: progress.tick(_bytes_below(work)),
+    )
+
+
+def _bytes_below(work: Path) -> int:
+    """What pip has received so far: it writes each file below its temporary folder."""
+    total = 0
+    for path in work.rglob("*.whl"):
+        try:
+            total += path.stat().st_size
+        except OSError:  # moved away meanwhile
+            continue
+    return total
+
+
+def _is_unreachable(said: str) -> bool:
+    return any(sign in said for sign in _UNREACHABLE)
+
+
+def _names(wheels: Iterable[WheelPin]) -> str:
+    return ", ".join(sorted({f"{wheel.name} {wheel.version}" for wheel in wheels}))
+
+
+def _nothing_fits(builds: Sequence[WheelPin], tags: Sequence[Tag]) -> PreflightVeto:
+    pythons = sorted(
+        {_spoken(tag.interpreter) for pin in builds for tag in _tags_of(pin)},
+        key=lambda text: [int(part) if part.isdigit() else 0 for part in text.split(".")],
+    )
+    here = f"{_spoken(tags[0].interpreter)} on {tags[0].platform}" if tags else "unknown"
+    return PreflightVeto(
+        "package-has-no-build",
+        f"{builds[0].name} {builds[0].version} is locked for Python {', '.join(pythons)}, "
+        "and no build of it fits this host",
+        context=f"this host: Python {here}; builds: {', '.join(pin.filename for pin in builds)}",
+        hint="install one of these Python versions, remove .venv, then: " + RETRY,
+        fault=Fault.HOST,
+    )
+
+
+def _spoken(interpreter: str) -> str:
+    """`cp312` as people say it: 3.12."""
+    digits = interpreter.lstrip("abcdefghijklmnopqrstuvwxyz")
+    return f"{digits[:1]}.{digits[1:]}" if digits[1:] else digits
+
+
+def _bad_pin(wheel: WheelPin, why: str) -> BadUsage:
+    return BadUsage(
+        "wheel-pin-malformed",
+        f"the locked wheel of {wheel.name!r} is malformed: {why}",
+        context=repr(wheel.filename),
+        hint="resolve it again with: ./aibox lock",
+        fault=Fault.YOU,
+    )
+
+
+def _wrong_bytes(batch: Sequence[WheelPin]) -> VerificationRefused:
+    return VerificationRefused(
+        "wheel-digest-differs",
+        f"the index serves other bytes than the locked ones for: {_names(batch)}",
+        context="nothing of it was kept or run",
+        hint="find out why (a mirror that rebuilds? an attack?), or pin again with: ./aibox lock",
+        fault=Fault.UPSTREAM,
+    )
+
+
+def _not_fetched(batch: Sequence[WheelPin], ended: process.Completed) -> Failed:
+    said = ended.lines[-1] if ended.lines else "pip said nothing"
+    if _is_unreachable(ended.text):
+        return Failed(
+            "index-unreachable",
+            f"the package index could not be reached for: {_names(batch)}",
+            context=said,
+            hint="check network, proxy and index with: python3 -m pip config list; "
+            f"then go on where it stopped with: {RETRY}",
+            fault=Fault.HOST,
+        )
+    return Failed(
+        "package-not-in-index",
+        f"the package index does not offer: {_names(batch)}",
+        context=said,
+        hint="see which index pip uses with: python3 -m pip config list; "
+        f"then go on where it stopped with: {RETRY}",
+        fault=Fault.HOST,
+    )
