@@ -1,0 +1,65 @@
+"""The library: `rag_app.interfaces.Library` over one SQLite file, and what the indexer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from rag_app.errors import Superseded
+from rag_app.interfaces import Claim, StoredChunk
+from rag_app.library.database import Database
+from rag_app.library.documents import DocumentTables
+from rag_app.model import Chunk, DocumentState, ParsedDocument
+
+_CORPUS = "corpus"
+
+
+class SqliteLibrary(DocumentTables):
+    """`folder` is `storage.data`; holds `library.sqlite` and `files/`. Raises `LibraryUnusable`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = folder / "files"
+        self.database = Database(folder / "library.sqlite")
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    def store(
+        self, claim: Claim, parsed: ParsedDocument, signature: str, chunks: Sequence[Chunk]
+    ) -> list[StoredChunk]:
+        """See `rag_app.interfaces.Library.store`."""
+        with self.database.transaction() as connection:
+            self.put_text(connection, claim, parsed)
+            self.put_chunks(connection, claim.document.id, signature, chunks)
+        return self.chunks_of(claim.document.id, signature)
+
+    def store_chunks(
+        self, document_id: str, signature: str, chunks: Sequence[Chunk]
+    ) -> list[StoredChunk]:
+        """See `rag_app.interfaces.Library.store_chunks`."""
+        with self.database.transaction() as connection:
+            if self.get(document_id) is None:
+                raise Superseded(f"document {document_id} was removed meanwhile")
+            self.put_chunks(connection, document_id, signature, chunks)
+        return self.chunks_of(document_id, signature)
+
+    def finish(self, claim: Claim, signature: str, average_length: float) -> bool:
+        """Mark a claimed document as indexed and READY; False if it was replaced or removed."""
+        indexed = self.complete(claim.document.id, signature, average_length)
+        return indexed and self.set_state(claim, DocumentState.READY)
+
+    def corpus_ready(self, release: str, signature: str, index: str) -> bool:
+        """Whether `mark_corpus_ready` was called with exactly these values last."""
+        row = self.database.connection.execute(
+            "SELECT value FROM marks WHERE key = ?", (_CORPUS,)
+        ).fetchone()
+        return bool(row) and orjson.loads(row[0]) == [release, signature, index]
+
+    def mark_corpus_ready(self, release: str, signature: str, index: str) -> None:
+        """Remember that all documents of this release are searchable in this index."""
+        value = orjson.dumps([release, signature, index]).decode()
+        with self.database.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (_CORPUS, value))

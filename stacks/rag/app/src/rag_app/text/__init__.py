@@ -1,0 +1,1 @@
+"""Language-aware handling of text: which language, which sentences, which search terms."""
