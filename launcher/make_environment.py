@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pip_run
+from child import running
 from progress import Progress
 from refusal import HOST_CANNOT, Refused
 
@@ -113,15 +114,9 @@ def _create(environment: Path, program: str, progress: Progress, guard: int) -> 
     # The resolved interpreter: /usr/bin/python3 may be another version next year.
     python = Path(sys.executable).resolve()
     with (environment / "venv.log").open("w+", encoding="utf-8", errors="replace") as log:
-        process = subprocess.Popen(
-            [python, "-I", "-m", "venv", environment],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=(guard,),
-        )
-        while _still_runs(process):
-            progress.update("creating the environment")
+        with running([python, "-I", "-m", "venv", environment], output=log, guard=guard) as process:
+            while _still_runs(process):
+                progress.update("creating the environment")
         if process.returncode != 0:
             log.seek(0)
             raise Refused(

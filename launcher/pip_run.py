@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from child import running
 from pip_failures import explain
 from progress import Progress
 
@@ -19,47 +20,41 @@ LOCKED_PACKAGE = re.compile(r"^[A-Za-z0-9][\w.-]*==", re.MULTILINE)
 def install(environment: Path, lock: Path, program: str, progress: Progress, guard: int) -> str:
     """Install exactly what `lock` pins, wheels only, every one checked against its hashes.
 
-    `guard` is the descriptor of the held lock file; pip inherits it, so that a pip whose parent
-    was killed still keeps others from starting. Everything pip says goes to `pip.log`.
+    `guard` is the descriptor of the held lock file. Everything pip says goes to `pip.log`.
     Returns a summary for people. Raises `Refused`.
     """
-    temporary = environment / "downloads"
-    temporary.mkdir()
-    watch = _Watch(temporary, total=len(LOCKED_PACKAGE.findall(lock.read_text(encoding="utf-8"))))
-    process = subprocess.Popen(
-        _command(environment, lock),
-        env=_surroundings(temporary),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        pass_fds=(guard,),
-    )
-    with (environment / "pip.log").open("w", encoding="utf-8") as log:
-        try:
-            for line in _lines(process, lambda: progress.update(watch.status())):
-                log.write(line + "\n")
-                watch.see(line)
-        finally:
-            process.terminate()
-            process.wait()
-    if process.returncode != 0:
+    downloads = environment / "downloads"
+    downloads.mkdir()
+    watch = _Watch(downloads, total=len(LOCKED_PACKAGE.findall(lock.read_text(encoding="utf-8"))))
+    with (
+        (environment / "pip.log").open("w", encoding="utf-8") as log,
+        running(
+            _command(environment, lock),
+            output=subprocess.PIPE,
+            guard=guard,
+            environment=_surroundings(downloads),
+        ) as pip,
+    ):
+        for line in _lines(pip, lambda: progress.update(watch.status())):
+            log.write(line + "\n")
+            watch.see(line)
+    if pip.returncode != 0:
         raise explain(watch.lines, program, environment / "pip.log")
-    temporary.rmdir()
     return f"{watch.installed} packages, {_megabytes(watch.most_bytes)}"
 
 
-def _command(environment: Path, lock: Path) -> list[str]:
+def _command(environment: Path, lock: Path) -> list[str | Path]:
     # -I: neither PYTHON* variables nor the folder one stands in decide what pip imports.
-    python = [str(environment / "bin" / "python"), "-I", "-m", "pip"]
+    pip: list[str | Path] = [environment / "bin" / "python", "-I", "-m", "pip"]
     rules = ["--require-hashes", "--only-binary", ":all:", "--retries", "3"]
     quiet = ["--no-input", "--no-color", "--progress-bar", "off", "--disable-pip-version-check"]
-    return [*python, "install", *rules, *quiet, "-r", str(lock)]
+    return [*pip, "install", *rules, *quiet, "-r", lock]
 
 
-def _surroundings(temporary: Path) -> dict[str, str]:
+def _surroundings(downloads: Path) -> dict[str, str]:
     # A user's pip.conf may set these for other purposes; each would send packages elsewhere.
     elsewhere = {"PIP_TARGET": "", "PIP_PREFIX": "", "PIP_ROOT": "", "PIP_USER": "0"}
-    return {**os.environ, **elsewhere, "TMPDIR": str(temporary)}
+    return {**os.environ, **elsewhere, "TMPDIR": str(downloads)}
 
 
 def _lines(process: subprocess.Popen[bytes], on_wait: Callable[[], None]) -> Iterator[str]:
