@@ -1,0 +1,184 @@
+"""Blobs: files named by the SHA-256 of their bytes, written once, believed never.
+
+A new blob is copied and hashed in one pass, made durable, dropped from the page cache and read
+back from the disk, and only then gets its name. A blob that is there already is hashed again
+before it is believed, unless this boot has done so: a power cut leaves empty files under right
+names, and a store that trusts them stays broken through every re-install.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from aibox.box.filesystem import DiskTrouble, Filesystem
+from aibox.box.intake import Intake, ignore, read_back
+from aibox.box.layout import Layout
+from aibox.box.verified import Verified
+from aibox.errors import Fault, PreflightVeto, VerificationRefused
+
+HEADROOM_BYTES = 16 << 20
+HEADROOM_FILES = 64
+HEADROOM_SHARE = 0.03
+"""Room left beside new blobs for logs and the file system itself (share of what is written)."""
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What is wrong with one blob or one file; `digest` is what it should have."""
+
+    path: str
+    digest: str
+    reason: str
+
+
+class BlobStore:
+    """The blobs below one box root. Imports of different blobs may run in parallel."""
+
+    def __init__(self, layout: Layout, filesystem: Filesystem, boot: str) -> None:
+        self.layout = layout
+        self.filesystem = filesystem
+        self.verified = Verified(layout.verified, filesystem, boot)
+
+    def has(self, digest: str, size: int) -> bool:
+        """Whether a regular file of this name and size is there: a look, not a proof."""
+        found = _status(self.layout.blob(digest))
+        return found is not None and found.st_size == size
+
+    def open_blob(self, digest: str) -> BinaryIO:
+        """The blob, open for reading."""
+        return self.layout.blob(digest).open("rb")
+
+    def import_stream(
+        self,
+        source: BinaryIO | Path,
+        digest: str,
+        size: int,
+        on_bytes: Callable[[int], None] = ignore,
+    ) -> bool:
+        """Take in one blob of known digest and size (bytes); True if it was not there before.
+
+        A source that stops early leaves its part behind, and the next import of the same digest
+        goes on from there after hashing what it has. `on_bytes` gets byte counts that sum up to
+        `size`. A blob already present is hashed again instead of copied; a damaged one is
+        quarantined and replaced.
+
+        Raises:
+            VerificationRefused: more or fewer bytes than `size`, or other bytes than `digest`.
+            PreflightVeto: `no-room`, before anything is written.
+            DiskTrouble: the disk refused or failed; the part is given up.
+        """
+        if self._present(digest, size):
+            on_bytes(size)
+            return False
+        self.require_room(size, files=1)
+        self.filesystem.make_directory(self.layout.blob(digest).parent)
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
+            intake = Intake(self.filesystem, self.layout.part(digest), digest, size, on_bytes)
+            try:
+                intake.take(stream)
+            except DiskTrouble:
+                self._give_up(digest)
+                raise
+            self._publish(digest)
+        return True
+
+    def verify(self, digest: str) -> Damage | None:
+        """Hash the blob, unless this boot has; None if it is sound. Changes nothing."""
+        path = self.layout.blob(digest)
+        found = _status(path)
+        if found is None:
+            return Damage(str(path), digest, "missing")
+        if self.verified.knows(digest, found):
+            return None
+        try:
+            actual = read_back(path)
+        except OSError as error:
+            return Damage(str(path), digest, f"unreadable: {error.strerror}")
+        if actual != digest:
+            return Damage(str(path), digest, "emptied" if not found.st_size else "other bytes")
+        self.verified.note(digest, found)
+        return None
+
+    def quarantine(self, digest: str) -> None:
+        """Take a damaged blob out of use, and keep its bytes for whoever asks why."""
+        self.verified.forget(digest)
+        blob = self.layout.blob(digest)
+        if os.path.lexists(blob):
+            self.filesystem.move(blob, self.layout.quarantined(digest))
+
+    def require_room(self, size: int, files: int) -> None:
+        """Refuse before the first byte what the disk cannot take.
+
+        Args:
+            size: bytes about to be written.
+            files: files about to be made.
+
+        Raises:
+            PreflightVeto: `no-room`.
+        """
+        room = os.statvfs(self.layout.root)
+        free = room.f_bavail * room.f_frsize
+        needed = size + int(size * HEADROOM_SHARE) + HEADROOM_BYTES
+        if free < needed:
+            raise _no_room(f"needed: {needed} bytes; free: {free} bytes")
+        # Some file systems count no inodes at all and report zero of them.
+        if room.f_files and room.f_favail < files + HEADROOM_FILES:
+            raise _no_room(f"needed: {files + HEADROOM_FILES} inodes; free: {room.f_favail}")
+
+    def _present(self, digest: str, size: int) -> bool:
+        if _status(self.layout.blob(digest)) is None:
+            return False
+        if self.has(digest, size) and self.verify(digest) is None:
+            return True
+        self.quarantine(digest)
+        return False
+
+    def _publish(self, digest: str) -> None:
+        part, blob = self.layout.part(digest), self.layout.blob(digest)
+        self.filesystem.move(part, blob)
+        self.verified.note(digest, blob.stat())
+
+    def _give_up(self, digest: str) -> None:
+        """Free the room; after a failed write the bytes of the part cannot be believed."""
+        try:
+            self.filesystem.unlink(self.layout.part(digest))
+        except DiskTrouble:
+            return
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """The status of a regular file; None for anything else, links included."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _no_room(facts: str) -> PreflightVeto:
+    return PreflightVeto(
+        "no-room",
+        "the disk of the box has no room for this release",
+        context=facts,
+        hint="free some room, or remove old generations: aibox gc",
+        fault=Fault.HOST,
+    )
+
+
+def damaged(damages: tuple[Damage, ...]) -> VerificationRefused:
+    """The refusal that names what is wrong."""
+    first = damages[0]
+    more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
+    return VerificationRefused(
+        "damaged",
+        "files of this generation are not what they should be",
+        context=f"{first.path}: {first.reason}{more}",
+        hint="bring the bytes back from the bundle or the index: aibox install --profile NAME",
+        fault=Fault.HOST,
+    )
