@@ -1,0 +1,1 @@
+"""Engines write the answer: a language model behind a URL, or quotes alone."""

@@ -1,0 +1,255 @@
+"""A language model behind any OpenAI-compatible URL (vLLM, NIM, Ollama, LM Studio), streamed.
+
+Every failure, before or in the middle of an answer, is an `EngineFailed` whose text is fit for
+the reader of the answer: it names no key and no header.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import orjson
+
+from rag_app.config import Engine, Tuning
+from rag_app.conversation import Turn
+from rag_app.errors import ConfigError, EngineFailed
+from rag_app.model import Passage
+from rag_app.prompts import PromptTexts
+
+CONNECT_TIMEOUT_S = 5.0
+# A line of a stream holds one token, an error or the usage; a longer one is not this protocol.
+MAX_LINE_BYTES = 1024 * 1024
+# No tokenizer makes more characters of a token on average; beyond this the limit was ignored.
+MAX_CHARACTERS_PER_TOKEN = 32
+# The end of the response follows its last event at once; reading it keeps the connection usable.
+DRAIN_TIMEOUT_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the endpoint counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What has been learnt from the stream so far."""
+
+    max_characters: int
+    max_silence_s: float
+    done: bool = False
+    complete: bool = False
+    usage: Usage | None = None
+    pieces: list[str] = field(default_factory=list)
+    characters: int = 0
+    heard: float = field(default_factory=time.monotonic)
+
+    def take(self) -> str:
+        """The text of the last batch; raises `EngineFailed` for endless silence or text.
+
+        Silence is measured here as well, because keep-alive comments reset the socket's timeout.
+        """
+        text = "".join(self.pieces)
+        self.pieces.clear()
+        now = time.monotonic()
+        if text:
+            self.heard = now
+            self.characters += len(text)
+        if self.characters > self.max_characters:
+            raise EngineFailed("The language model did not stop at the agreed length.")
+        if now - self.heard > self.max_silence_s:
+            raise EngineFailed(_silent(self.max_silence_s))
+        return text
+
+
+class OpenAIEngine:
+    """Streams chat completions. One shared client; `close` it at the end.
+
+    `timeout_s` of the settings is the longest silence that is borne: before the first piece,
+    and between two pieces.
+    """
+
+    def __init__(
+        self,
+        settings: Engine,
+        tuning: Tuning,
+        prompts: PromptTexts,
+        *,
+        connections: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        if not settings.url or not settings.model:
+            raise ConfigError("engine: kind `openai` needs `url` and `model`")
+        self.name = settings.model
+        self._url = f"{settings.url.rstrip('/')}/chat/completions"
+        self._tuning = tuning
+        self._prompts = prompts
+        self._timeout_s = settings.timeout_s
+        self._client = httpx.AsyncClient(
+            headers=_headers(settings.api_key_file),
+            timeout=httpx.Timeout(settings.timeout_s, connect=CONNECT_TIMEOUT_S),
+            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            # No proxy and no key out of the environment: what rag.toml says is all that counts.
+            trust_env=False,
+            follow_redirects=False,
+            transport=transport,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def stream(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        language: str,
+        history: Sequence[Turn] = (),
+    ) -> AsyncGenerator[str | Usage, None]:
+        """Yield the answer in pieces, then its `Usage` if the endpoint counts.
+
+        What arrived together is yielded together. Closing the iterator ends the request.
+        Raises `EngineFailed`; an answer that breaks off is a failure even after many pieces.
+        """
+        del language  # The prompt asks for the language of the question.
+        body = orjson.dumps(self._request(question, passages, history))
+        progress = _Progress(
+            max_characters=self._tuning.max_answer_tokens * MAX_CHARACTERS_PER_TOKEN,
+            max_silence_s=self._timeout_s,
+        )
+        try:
+            async with self._client.stream("POST", self._url, content=body) as response:
+                _accept(response)
+                async with aclosing(_texts(response, progress)) as texts:
+                    async for text in texts:
+                        yield text
+        except httpx.HTTPError as error:
+            raise EngineFailed(self._sentence(error)) from error
+        if not progress.complete:
+            raise EngineFailed("The language model's answer broke off before its end.")
+        if progress.usage:
+            yield progress.usage
+
+    def _request(
+        self, question: str, passages: Sequence[Passage], history: Sequence[Turn]
+    ) -> dict[str, object]:
+        messages = [{"role": "system", "content": self._prompts.system}]
+        messages += [{"role": turn.role, "content": turn.text} for turn in history]
+        messages.append({"role": "user", "content": self._prompts.user_turn(question, passages)})
+        return {
+            "model": self.name,
+            "messages": messages,
+            "temperature": self._tuning.temperature,
+            "max_tokens": self._tuning.max_answer_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+
+    def _sentence(self, error: httpx.HTTPError) -> str:
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+            return "The language model cannot be reached."
+        if isinstance(error, httpx.PoolTimeout):
+            return "The language model is busy with other answers."
+        if isinstance(error, httpx.TimeoutException):
+            return _silent(self._timeout_s)
+        return "The connection to the language model broke."
+
+
+def _silent(seconds: float) -> str:
+    return f"The language model was silent for {seconds:g} seconds."
+
+
+def _headers(api_key_file: Path | None) -> dict[str, str]:
+    headers = {"content-type": "application/json", "accept-encoding": "identity"}
+    if api_key_file:
+        headers["authorization"] = f"Bearer {read_key(api_key_file)}"
+    return headers
+
+
+def read_key(path: Path) -> str:
+    """The key in `path`; raises `ConfigError` if others could read the file as well."""
+    try:
+        with path.open(encoding="ascii") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            key = file.read().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"engine.api_key_file: {path}: cannot be read as a key") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"engine.api_key_file: {path} has mode {mode:04o}, so others may read the key;"
+            f" type: chmod 600 '{path}'"
+        )
+    if not key or not key.isprintable():
+        raise ConfigError(f"engine.api_key_file: {path} must hold the key on one line")
+    return key
+
+
+def _accept(response: httpx.Response) -> None:
+    if response.status_code != httpx.codes.OK:
+        raise EngineFailed(f"The language model refused with HTTP {response.status_code}.")
+
+
+async def _texts(response: httpx.Response, progress: _Progress) -> AsyncGenerator[str, None]:
+    async with aclosing(_payloads(response)) as batches:
+        async for batch in batches:
+            _read(batch, progress)
+            if text := progress.take():
+                yield text
+            if progress.done:
+                await _drain(batches)
+                return
+
+
+async def _drain(batches: AsyncIterator[list[bytes]]) -> None:
+    with suppress(TimeoutError, httpx.HTTPError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            async for _ in batches:
+                pass
+
+
+async def _payloads(response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
+    """The `data:` values of server-sent events, those that arrived together in one list."""
+    rest = b""
+    async for received in response.aiter_raw():
+        *lines, rest = (rest + received).split(b"\n")
+        if len(rest) > MAX_LINE_BYTES:
+            raise EngineFailed("The language model sent something that is not a stream of events.")
+        yield [line[5:].strip() for line in lines if line.startswith(b"data:")]
+    if rest.startswith(b"data:"):
+        yield [rest[5:].strip()]
+
+
+def _read(payloads: Sequence[bytes], progress: _Progress) -> None:
+    for payload in payloads:
+        if payload == b"[DONE]":
+            progress.done = progress.complete = True
+            continue
+        try:
+            _note(orjson.loads(payload), progress)
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError) as error:
+            raise EngineFailed("The language model sent a malformed event.") from error
+
+
+def _note(event: Mapping[str, object], progress: _Progress) -> None:
+    if event.get("error"):
+        raise EngineFailed("The language model reported an error in the middle of its answer.")
+    choices = event.get("choices")
+    if isinstance(choices, list) and choices:
+        if text := (choices[0].get("delta") or {}).get("content"):
+            progress.pieces.append(str(text))
+        progress.complete = progress.complete or bool(choices[0].get("finish_reason"))
+    usage = event.get("usage")
+    if isinstance(usage, dict):
+        progress.usage = Usage(
+            int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+        )

@@ -1,0 +1,1 @@
+"""The web process: HTTP API, OpenAI-compatible API and the page."""
