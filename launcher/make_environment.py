@@ -53,6 +53,7 @@ def _sole_maker(environment: Path, progress: Progress) -> Iterator[int]:
     """Hold `ENVIRONMENT/lock`; gives its descriptor. The kernel releases it however we end."""
     try:
         environment.mkdir(exist_ok=True)
+        _refuse_another_owner(environment)
         guard = os.open(environment / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise _unwritable(environment, error) from error
@@ -66,6 +67,18 @@ def _sole_maker(environment: Path, progress: Progress) -> Iterator[int]:
         yield guard
     finally:
         os.close(guard)
+
+
+def _refuse_another_owner(environment: Path) -> None:
+    """Whatever is made anew is emptied first, so a folder that somebody else made is left alone."""
+    if any(environment.iterdir()) and not (environment / "lock").exists():
+        raise Refused(
+            "environment-not-ours",
+            f"{environment} was made by something else and would be overwritten",
+            fault="you",
+            hint=f'move it away, then repeat the command: mv "{environment}" "{environment}.mine"',
+            exit_code=HOST_CANNOT,
+        )
 
 
 def _taken(guard: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -39,16 +40,21 @@ def test_the_first_run_says_what_it_does_on_standard_error(checkout: Checkout) -
     assert done.stdout.count("\n") == 1
 
 
-@pytest.mark.parametrize("victim", ["everything", "the maker alone"])
-def test_kill_in_the_middle_is_repaired_by_the_next_run(checkout: Checkout, victim: str) -> None:
+def test_kill_of_everything_is_repaired_by_the_next_run(checkout: Checkout) -> None:
     with checkout.start() as process:
+        wait_until(lambda: half_made(checkout))
+        os.killpg(process.pid, signal.SIGKILL)
+    assert not (checkout.environment / "made-from").exists()
+    assert checkout.run().returncode == 7
+
+
+def test_what_a_killed_maker_started_still_keeps_others_out(checkout: Checkout) -> None:
+    with checkout.start():
         pid = maker(checkout)
         wait_until(lambda: half_made(checkout))
-        if victim == "everything":
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            os.kill(pid, signal.SIGKILL)
-    assert not (checkout.environment / "made-from").exists()
+        os.kill(pid, signal.SIGKILL)
+    with (checkout.environment / "lock").open() as held, pytest.raises(BlockingIOError):
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert checkout.run().returncode == 7
 
 
@@ -72,6 +78,7 @@ def test_two_at_once_make_it_once(checkout: Checkout) -> None:
 def test_what_an_older_lock_left_is_removed(checkout: Checkout) -> None:
     (checkout.environment / "bin").mkdir(parents=True)
     (checkout.environment / "bin" / "python").symlink_to("/bin/sh")
+    (checkout.environment / "lock").touch()
     (checkout.environment / "left-over").touch()
     (checkout.environment / "made-from").write_text(f"{checkout.environment}\nolder==1.0\n")
     assert "is ready" in checkout.run().stderr
@@ -96,12 +103,21 @@ def test_without_a_network_it_says_so(checkout: Checkout) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_named(checkout: Checkout) -> None:
-    # Nobody, not even root, makes files in /sys.
-    checkout.environment.symlink_to("/sys", target_is_directory=True)
+    # A permission would not stop root; a link to nowhere stops everybody from making the folder.
+    checkout.environment.symlink_to("/nowhere/at/all")
     done = checkout.run()
     assert done.returncode == 3
     assert "error[environment-not-writable]" in done.stderr
     assert str(checkout.root) in done.stderr.splitlines()[-1]
+
+
+def test_an_environment_of_somebody_else_is_left_alone(checkout: Checkout) -> None:
+    checkout.environment.mkdir()
+    (checkout.environment / "pyvenv.cfg").touch()
+    done = checkout.run()
+    assert done.returncode == 3
+    assert "error[environment-not-ours]" in done.stderr
+    assert [entry.name for entry in checkout.environment.iterdir()] == ["pyvenv.cfg"]
 
 
 def only(folder: Path, *tools: str) -> str:
