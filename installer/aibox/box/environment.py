@@ -16,7 +16,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from aibox.box import host, process, wheel_file
 from aibox.box.filesystem import Filesystem
 from aibox.box.layout import Layout, checked
 from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
+from aibox.plan import environment_id
 
 LIST = "files.json"
 INSTALL_TIMEOUT_S = 900.0
@@ -39,11 +40,6 @@ _INSTALL = (
 )  # fmt: skip
 _COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
 Listing = Mapping[str, tuple[int, str]]
-
-
-def environment_id(wheel_digests: Iterable[str], python_tag: str) -> str:
-    """What the environment made from these wheels for this interpreter is called. Pure."""
-    return digest.of_json({"wheels": sorted(wheel_digests), "python": python_tag})
 
 
 def ensure(

@@ -1,4 +1,4 @@
-"""Python packages of the application: which build fits this host, and fetching it.
+"""Fetching the Python packages of the application.
 
 On a connected machine pip fetches from whatever index it is configured for, so mirrors, proxies
 and credentials are set where everybody sets them. pip is trusted for the transport only: every
@@ -14,18 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.tags import Tag
-from packaging.utils import (
-    InvalidWheelFilename,
-    NormalizedName,
-    canonicalize_name,
-    parse_wheel_filename,
-)
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from aibox import digest
 from aibox.box import process
-from aibox.errors import BadUsage, Failed, Fault, PreflightVeto, VerificationRefused
+from aibox.errors import BadUsage, Failed, Fault, VerificationRefused
 
 ATTEMPTS = 3
 PAUSE_S = 2.0
@@ -77,18 +71,6 @@ class WheelPin:
     filename: str
     size: int
     sha256: str
-
-
-def select(pins: Iterable[WheelPin], tags: Sequence[Tag]) -> tuple[WheelPin, ...]:
-    """For every package the build that fits best; `tags` is the host's list, best first. Pure.
-
-    Raises `PreflightVeto` naming the package and the Python versions it is locked for.
-    """
-    rank = {tag: place for place, tag in reversed(list(enumerate(tags)))}
-    packages: dict[NormalizedName, list[WheelPin]] = {}
-    for pin in pins:
-        packages.setdefault(canonicalize_name(pin.name), []).append(pin)
-    return tuple(_best(packages[name], rank, tags) for name in sorted(packages))
 
 
 def fetch(wheels: Sequence[WheelPin], folder: Path, on_event: Callable[[str], None]) -> None:
@@ -178,24 +160,6 @@ class _Progress:
         self._on_event(line)
 
 
-def _best(builds: Sequence[WheelPin], rank: dict[Tag, int], tags: Sequence[Tag]) -> WheelPin:
-    fitting = [
-        (min(rank[tag] for tag in _tags_of(pin) if tag in rank), pin.filename, pin)
-        for pin in builds
-        if any(tag in rank for tag in _tags_of(pin))
-    ]
-    if not fitting:
-        raise _nothing_fits(builds, tags)
-    return min(fitting)[2]
-
-
-def _tags_of(pin: WheelPin) -> frozenset[Tag]:
-    try:
-        return parse_wheel_filename(pin.filename)[3]
-    except InvalidWheelFilename as error:
-        raise _bad_pin(pin, str(error)) from error
-
-
 def _fetch_batch(batch: Sequence[WheelPin], folder: Path, progress: _Progress) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
@@ -251,28 +215,6 @@ def _is_unreachable(said: str) -> bool:
 
 def _names(wheels: Iterable[WheelPin]) -> str:
     return ", ".join(sorted({f"{wheel.name} {wheel.version}" for wheel in wheels}))
-
-
-def _nothing_fits(builds: Sequence[WheelPin], tags: Sequence[Tag]) -> PreflightVeto:
-    pythons = sorted(
-        {_spoken(tag.interpreter) for pin in builds for tag in _tags_of(pin)},
-        key=lambda text: [int(part) if part.isdigit() else 0 for part in text.split(".")],
-    )
-    here = f"{_spoken(tags[0].interpreter)} on {tags[0].platform}" if tags else "unknown"
-    return PreflightVeto(
-        "package-has-no-build",
-        f"{builds[0].name} {builds[0].version} is locked for Python {', '.join(pythons)}, "
-        "and no build of it fits this host",
-        context=f"this host: Python {here}; builds: {', '.join(pin.filename for pin in builds)}",
-        hint="install one of these Python versions, remove .venv, then: " + RETRY,
-        fault=Fault.HOST,
-    )
-
-
-def _spoken(interpreter: str) -> str:
-    """`cp312` as people say it: 3.12."""
-    digits = interpreter.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return f"{digits[:1]}.{digits[1:]}" if digits[1:] else digits
 
 
 def _bad_pin(wheel: WheelPin, why: str) -> BadUsage:
