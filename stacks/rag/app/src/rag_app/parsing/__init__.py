@@ -1,0 +1,5 @@
+"""From files to text: one reader per format, run in a jail, because every document is a stranger.
+
+`jail` and `zygote` start one confined process for each document; inside it `dispatch` picks the
+reader by content. `hygiene` and `builder` give all readers the same clean text and segments.
+"""
