@@ -33,3 +33,7 @@ class VectorsUnavailable(RagError):
 
 class EngineFailed(RagError):
     """The language model endpoint failed; the caller degrades to extractive."""
+
+
+class EmbeddingFailed(RagError):
+    """The embedding endpoint failed; questions are searched by their words alone."""

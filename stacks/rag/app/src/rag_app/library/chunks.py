@@ -45,7 +45,7 @@ class ChunkTables:
     def chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         """The completely indexed chunks with these ids that still exist; O(number of ids)."""
         rows = self.database.connection.execute(
-            _CHUNK + " JOIN indexed USING (document_id, signature)"
+            f"{_CHUNK} JOIN indexed USING (document_id, signature)"
             " WHERE complete AND chunks.id IN (SELECT value FROM json_each(?))",
             (orjson.dumps(list(ids)).decode(),),
         )
@@ -54,7 +54,7 @@ class ChunkTables:
     def chunks_of(self, document_id: str, signature: str) -> list[StoredChunk]:
         """All chunks of a document in order, whether indexed or not."""
         rows = self.database.connection.execute(
-            _CHUNK + " WHERE document_id = ? AND signature = ? ORDER BY ordinal",
+            f"{_CHUNK} WHERE document_id = ? AND signature = ? ORDER BY ordinal",
             (document_id, self._key(signature)),
         )
         return [_stored(row) for row in rows]

@@ -231,12 +231,12 @@ def _row(connection: sqlite3.Connection, document_id: str) -> sqlite3.Row | None
 
 
 def _needs_reading(before: sqlite3.Row, sha256: str) -> bool:
-    return before["sha256"] != sha256 or before["state"] == DocumentState.FAILED.value
+    return bool(before["sha256"] != sha256 or before["state"] == DocumentState.FAILED.value)
 
 
 def _is_current(connection: sqlite3.Connection, claim: Claim) -> bool:
     row = _row(connection, claim.document.id)
-    return bool(row and row["revision"] == claim.revision)
+    return row is not None and bool(row["revision"] == claim.revision)
 
 
 def _document(row: tuple[str, ...]) -> Document:

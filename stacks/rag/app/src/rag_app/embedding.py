@@ -1,0 +1,70 @@
+"""Client of an OpenAI-compatible `/v1/embeddings` endpoint, for the dense lane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import orjson
+
+from rag_app.config import Embedding
+from rag_app.errors import EmbeddingFailed
+
+BATCH = 64
+_INGEST_TIMEOUT_S = 120.0
+_QUESTION_TIMEOUT_S = 5.0
+
+
+class EmbeddingClient:
+    """Vectors of texts; `config.url` ends before `/embeddings`. Every failure: `EmbeddingFailed`."""
+
+    def __init__(self, config: Embedding) -> None:
+        self._config = config
+        self._url = f"{config.url.rstrip('/')}/embeddings"
+        # No proxy out of the environment: what rag.toml says is all that counts.
+        self._async = httpx.AsyncClient(timeout=_QUESTION_TIMEOUT_S, trust_env=False)
+        self._sync = httpx.Client(timeout=_INGEST_TIMEOUT_S, trust_env=False)
+
+    def passages(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
+        """One vector of `config.dimension` numbers for each text, in batches of `BATCH`."""
+        vectors: list[tuple[float, ...]] = []
+        for first in range(0, len(texts), BATCH):
+            batch = texts[first : first + BATCH]
+            try:
+                response = self._sync.post(self._url, content=self._body(batch))
+            except httpx.HTTPError as error:
+                raise EmbeddingFailed("the embedding model cannot be reached") from error
+            vectors.extend(self._vectors(response, len(batch)))
+        return vectors
+
+    async def question(self, text: str) -> tuple[float, ...]:
+        """The vector of a question."""
+        try:
+            response = await self._async.post(self._url, content=self._body([text]))
+        except httpx.HTTPError as error:
+            raise EmbeddingFailed("the embedding model cannot be reached") from error
+        return self._vectors(response, 1)[0]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        self._sync.close()
+        await self._async.aclose()
+
+    def _body(self, texts: Sequence[str]) -> bytes:
+        return orjson.dumps({"model": self._config.model, "input": list(texts)})
+
+    def _vectors(self, response: httpx.Response, number: int) -> list[tuple[float, ...]]:
+        if response.status_code != httpx.codes.OK:
+            raise EmbeddingFailed(f"the embedding model refused with HTTP {response.status_code}")
+        try:
+            data: list[dict[str, Any]] = orjson.loads(response.content)["data"]
+            ordered = sorted(data, key=lambda item: int(item.get("index", 0)))
+            vectors = [tuple(float(value) for value in item["embedding"]) for item in ordered]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise EmbeddingFailed("the embedding model sent something malformed") from error
+        if [len(vector) for vector in vectors] != [self._config.dimension] * number:
+            raise EmbeddingFailed(
+                f"the embedding model did not send {number} vectors of {self._config.dimension}"
+            )
+        return vectors
