@@ -1,0 +1,20 @@
+"""Shared by the tests of the installer and of the application."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip browser tests where there is no browser, and say so."""
+    missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
+    if not missing:
+        return
+    skip = pytest.mark.skip(
+        reason=f"{' and '.join(missing)} not found; on Debian: apt-get install chromium-driver"
+    )
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(skip)
