@@ -45,7 +45,7 @@ def run(
     `before` holds the ids that the previous generation answered. `report` gets a line at least
     every few seconds. Seconds everywhere.
     """
-    reason = _wait_until_ready(assistant, policy.ready_deadline_s, report, clock, pause)
+    reason = wait(assistant, policy.ready_deadline_s, report, clock, pause)
     if reason:
         return Verdict(passed=False, results=(), reason=reason)
     results = []
@@ -55,13 +55,14 @@ def run(
     return judge(questions, results, before)
 
 
-def _wait_until_ready(
+def wait(
     assistant: Assistant,
     deadline_s: float,
     report: Callable[[str], None],
-    clock: Callable[[], float],
-    pause: Callable[[float], None],
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
 ) -> str:
+    """Wait until a question can be answered; an empty string, or why it cannot in time."""
     start = told = clock()
     while True:
         ready, reason = assistant.ready()

@@ -7,7 +7,7 @@ What was shown is what runs. Facts of the host may veto a plan (preflight), neve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from packaging.utils import parse_wheel_filename
@@ -23,7 +23,7 @@ from aibox.site import Site
 
 
 class Target(Model):
-    """The host's interpreter: `python` like `3.11`, `tags` in order of preference (PEP 425)."""
+    """The host's interpreter: `python` like `cp311-linux_x86_64`, `tags` best first (PEP 425)."""
 
     python: str
     tags: tuple[str, ...]
@@ -86,9 +86,9 @@ class Current(Model):
     plan: dict[str, object]
 
 
-def environment_id(wheels: tuple[WheelFile, ...], python: str) -> str:
-    """The id of an installed set of wheels for one interpreter version."""
-    return digest.of_json([python, sorted(wheel.sha256 for wheel in wheels)])
+def environment_id(wheel_digests: Iterable[str], python: str) -> str:
+    """The id of the environment made from these wheels for one interpreter."""
+    return digest.of_json({"wheels": sorted(wheel_digests), "python": python})
 
 
 def select_wheels(wheels: tuple[Wheel, ...], target: Target) -> tuple[WheelFile, ...]:
@@ -102,7 +102,7 @@ def select_wheels(wheels: tuple[Wheel, ...], target: Target) -> tuple[WheelFile,
             raise BadUsage(
                 "wheel-does-not-fit",
                 f"models.lock has no build of {wheel.name} {wheel.version} for this host",
-                context=f"Python {target.python}, first tag {target.tags[0]}",
+                context=f"this host: {target.python}",
                 hint="use CPython 3.11 to 3.14 on Linux with glibc: ./aibox profiles show local",
                 fault=Fault.YOU,
             )
@@ -137,7 +137,7 @@ def make(
         runtime=release.runtime.value,
         site=site,
         python=target.python,
-        environment=environment_id(wheels, target.python),
+        environment=environment_id([wheel.sha256 for wheel in wheels], target.python),
         tree=tuple(tree),
         rendered={path: digest.of_bytes(data) for path, data in rendered.files.items()},
         inputs=dict(rendered.inputs),

@@ -1,43 +1,111 @@
-"""What provisioning is told: the variables of the role `box_layout`. Pure."""
+"""Preflight and provision: what Ansible does for a box, on this host.
+
+Ansible judges the host and makes folders and the start-up unit. It does not activate and it
+does not roll back: that is a local transaction (`activate`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
-UNIT_NAME = "aibox.service"
+from aibox import digest
+from aibox.box import ansible, host
+from aibox.box.ansible_events import Event, TaskResult, TaskStarted
+from aibox.box.store import Store
+from aibox.content import Content
+from aibox.plan import Plan
+from aibox.preflight import Finding, Status, read_report, variables
+from aibox.progress import Progress, Report
+from aibox.release import Release
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A rendered systemd user unit, where it belongs, and where the role reports about it."""
+def judge(
+    store: Store, content: Content, release: Release, plan: Plan, report: Report
+) -> tuple[Finding, ...]:
+    """Every finding of the role `preflight`; changes nothing but its own run folder."""
+    folder = run_folder(store)
+    findings = folder / "preflight.json"
+    asked = variables(
+        release.requires,
+        root=store.layout.root,
+        report=findings,
+        ports=_ports_to_check(store, plan),
+    )
+    _run(content, "preflight", folder, asked, report)
+    return read_report(findings)
 
-    source: Path
-    destination: Path
-    report: Path
 
+def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: int) -> None:
+    """Make folders, and the unit that starts the box after a reboot where systemd can do it.
 
-def unit_destination(configuration_home: Path) -> Path:
-    """Where a user's unit belongs below `$XDG_CONFIG_HOME` (by default `~/.config`)."""
-    return configuration_home / "systemd" / "user" / UNIT_NAME
-
-
-def variables(root: Path, unit: Unit | None = None) -> dict[str, object]:
-    """For playbooks/provision.yml: the folders of the box root, and the unit when there is one.
-
-    The unit's report holds findings: `aibox.preflight.read_report` reads it.
+    `lock` is the descriptor of the box's lock: Ansible holds it should this process be killed.
     """
-    folders: dict[str, object] = {"box_layout_root": str(root)}
-    if unit is None:
-        return folders
-    return {
-        **folders,
-        "box_layout_unit_source": str(unit.source),
-        "box_layout_unit_destination": str(unit.destination),
-        "box_layout_report": str(unit.report),
+    folder = run_folder(store)
+    source = folder / "unit"
+    source.write_bytes(unit)
+    wanted = {
+        "box_layout_root": str(store.layout.root),
+        "box_layout_unit_source": str(source),
+        "box_layout_unit_destination": str(unit_path(store.layout.root)),
+        "box_layout_report": str(folder / "unit.json"),
     }
+    _run(content, "provision", folder, wanted, report, lock)
+    for finding in read_report(folder / "unit.json"):
+        advice = "" if finding.status is Status.OK else f"; {finding.fix}"
+        report(Progress("provision", f"{finding.check}: {finding.found}{advice}"))
 
 
-def removal_variables(destination: Path) -> dict[str, object]:
-    """For playbooks/remove.yml: the unit to take away, wherever it is or is not."""
-    return {"box_layout_unit_destination": str(destination)}
+def remove(store: Store, content: Content, report: Report, lock: int) -> None:
+    """Take the start-up unit away."""
+    wanted = {"box_layout_unit_destination": str(unit_path(store.layout.root))}
+    _run(content, "remove", run_folder(store), wanted, report, lock)
+
+
+def unit_path(root: Path) -> Path:
+    """The start-up unit of the box at `root`; two boxes of one user never share one."""
+    folder = Path.home() / ".config" / "systemd" / "user"
+    return folder / f"aibox-{digest.of_bytes(os.fsencode(root))[:8]}.service"
+
+
+def run_folder(store: Store) -> Path:
+    """A new folder for one Ansible run, named by time; it keeps what was said and done."""
+    name = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{time.monotonic_ns() % 1_000_000_000}"
+    folder = store.layout.root / "runs" / name
+    folder.mkdir(parents=True, mode=0o700)
+    return folder
+
+
+def _ports_to_check(store: Store, plan: Plan) -> list[int]:
+    """The port of the plan, unless it is this box that listens there."""
+    server = plan.site.server
+    free = host.port_is_free(server.host, server.port)
+    ours = not free and host.is_answered_by(store.layout.root, server.port)
+    return [] if ours else [server.port]
+
+
+def _run(
+    content: Content,
+    playbook: str,
+    folder: Path,
+    given: Mapping[str, object],
+    report: Report,
+    lock: int | None = None,
+) -> None:
+    ansible.run(
+        content.playbooks / f"{playbook}.yml",
+        given,
+        run_folder=folder,
+        roles_path=content.roles,
+        on_event=lambda event: _relay(playbook, event, report),
+        pass_fds=() if lock is None else (lock,),
+    )
+
+
+def _relay(step: str, event: Event, report: Report) -> None:
+    if isinstance(event, TaskStarted):
+        report(Progress(step, event.name))
+    elif isinstance(event, TaskResult) and event.status not in ("ok", "skipped"):
+        report(Progress(step, f"{event.task}: {event.status} {event.message}".rstrip()))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from aibox.schema import Model, read_toml
+from aibox.schema import Model, invalid, read_toml
 
 VERSION = 1
 DEFAULT_PORT = 8642
@@ -60,6 +60,19 @@ def load(path: Path) -> Site:
     return read_toml(
         path, Site, what="site", version=VERSION, command=f"./aibox plan --inventory {path}"
     )
+
+
+def make_engine(url: str, model: str, api_key_file: str) -> Engine:
+    """An `openai` engine from command-line values; raises `BadUsage` for a malformed one."""
+    try:
+        return Engine(kind="openai", url=url, model=model, api_key_file=api_key_file)
+    except ValidationError as error:
+        raise invalid(
+            error,
+            what="engine",
+            source="--engine-url and --engine-model",
+            command="./aibox install --engine-url http://127.0.0.1:11434/v1 --engine-model NAME",
+        ) from error
 
 
 def check_secret_file(path: Path) -> str:

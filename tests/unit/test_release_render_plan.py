@@ -26,7 +26,8 @@ def make_release(lock_text: str = LOCK, profile_text: str = PROFILE) -> Release:
 def make_plan(release: Release, site: Site | None = None, current: Current | None = None) -> Plan:
     site = site or Site()
     wheels = plans.select_wheels(release.wheels, TARGET)
-    rendered = render(release, site, plans.environment_id(wheels, TARGET.python), TEMPLATES)
+    environment = plans.environment_id([item.sha256 for item in wheels], TARGET.python)
+    rendered = render(release, site, environment, TEMPLATES)
     return plans.make(release, site, TARGET, rendered, wheels, current)
 
 

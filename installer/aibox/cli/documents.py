@@ -1,0 +1,53 @@
+"""`aibox docs add|list|remove`: the documents the box answers from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aibox import pipeline
+from aibox.cli import show
+from aibox.cli.options import AsJson
+from aibox.cli.workplace import workplace
+
+app = typer.Typer(
+    help="Add, list and remove documents.", no_args_is_help=True, rich_markup_mode=None
+)
+
+
+@app.command()
+def add(
+    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")], as_json: AsJson = False
+) -> None:
+    """Add files or folders and wait until each is searchable, or its failure is known."""
+    with show.progress() as report:
+        outcome = pipeline.add_documents(workplace(report), paths)
+    if as_json:
+        show.data({"documents": list(outcome.documents), "refused": list(outcome.refused)})
+    else:
+        show.table(outcome.documents, ("id", "state", "name", "reason"))
+    outcome.raise_if_any_failed()
+
+
+@app.command("list")
+def list_documents(as_json: AsJson = False) -> None:
+    """List every document with its state, and why one failed."""
+    with show.progress() as report:
+        found = pipeline.list_documents(workplace(report))
+    if as_json:
+        show.data({"documents": found})
+    else:
+        show.table(found, ("id", "origin", "state", "chunks", "name", "reason"))
+
+
+@app.command()
+def remove(
+    document: Annotated[str, typer.Argument(help="The id; see: aibox docs list")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove a document from the box and from every answer."""
+    with show.progress() as report:
+        pipeline.remove_document(workplace(report), document)
+    show.data({"removed": document}) if as_json else show.note(f"removed {document}")

@@ -1,0 +1,142 @@
+"""`aibox preflight | plan | status | health | history`: looking, never changing."""
+
+from __future__ import annotations
+
+from aibox import pipeline
+from aibox import preflight as judging
+from aibox.cli import show
+from aibox.cli.install import plan_lines
+from aibox.cli.options import (
+    AsJson,
+    EngineKeyFile,
+    EngineModel,
+    EngineUrl,
+    Inventory,
+    Lockfile,
+    Port,
+    ProfileName,
+)
+from aibox.cli.workplace import workplace
+from aibox.errors import Failed, Fault
+from aibox.prepare import Wish, prepare
+
+
+def preflight(
+    profile: ProfileName = None,
+    lockfile: Lockfile = None,
+    inventory: Inventory = None,
+    port: Port = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge this host for a profile; exit code 3 when it cannot take the release."""
+    wish = Wish(profile, lockfile, inventory, port)
+    with show.progress() as report:
+        findings = pipeline.preflight(workplace(report), wish)
+    rows = [finding.model_dump(mode="json") for finding in findings]
+    if as_json:
+        show.data(rows)
+    else:
+        show.table(rows, ("status", "check", "found", "expected"))
+    refusal = judging.veto(findings, profile=profile or "local")
+    if refusal is not None:
+        raise refusal
+
+
+def plan(
+    profile: ProfileName = None,
+    lockfile: Lockfile = None,
+    inventory: Inventory = None,
+    port: Port = None,
+    engine_url: EngineUrl = None,
+    engine_model: EngineModel = None,
+    engine_key_file: EngineKeyFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what an install would do, and what it would change; does nothing."""
+    wish = Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file)
+    with show.progress() as report:
+        made = prepare(workplace(report), wish).plan
+    if as_json:
+        show.data({**made.model_dump(mode="json"), "digest": made.digest, "bytes": made.size})
+        return
+    for line in plan_lines(made):
+        show.text(line)
+    show.text(f"  {len(made.tree)} files, {made.size / 1048576:.1f} MiB")
+
+
+def status(as_json: AsJson = False) -> None:
+    """What runs, what differs from models.lock, and what the last gate said."""
+    with show.progress() as report:
+        found = pipeline.status(workplace(report))
+    if as_json:
+        show.data(found.model_dump(mode="json"))
+        return
+    show.text(f"state       {found.state.value}")
+    if found.generation is not None:
+        show.text(f"generation  {found.generation}, release {found.release[:12]}")
+        show.text(f"profile     {found.profile}, engine {found.engine}, {found.url}")
+    if found.last_gate:
+        passed = [case["passed"] for case in found.last_gate["results"]]
+        word = "passed" if found.last_gate["passed"] else "failed"
+        number = found.last_gate["generation"]
+        show.text(
+            f"last gate   {word}: {sum(passed)} of {len(passed)} questions, generation {number}"
+        )
+    for item in found.differences:
+        show.text(f"models.lock {item.name}: {item.current} -> {item.desired}")
+    rows = [service.model_dump() for service in found.services]
+    show.table(
+        [{**row, "uptime": f"{row['uptime_s']:.0f} s"} for row in rows],
+        ("name", "state", "pid", "uptime", "restarts"),
+    )
+
+
+def health(as_json: AsJson = False) -> None:
+    """Ask the golden questions now; exit code 1 when the box does not answer as it must."""
+    with show.progress() as report:
+        verdict = pipeline.check_health(workplace(report))
+    if as_json:
+        show.data(verdict.model_dump(mode="json"))
+    else:
+        show.table([case.model_dump() for case in verdict.results], ("id", "passed", "reason"))
+    if not verdict.passed:
+        raise Failed(
+            "unhealthy",
+            f"the box does not answer as it must: {verdict.reason}",
+            hint="see which service is at fault with: ./aibox status",
+            fault=Fault.HOST,
+        )
+
+
+def history(as_json: AsJson = False) -> None:
+    """Everything this box ever did, oldest first."""
+    with show.progress() as report:
+        entries = pipeline.history(workplace(report))
+    rows = [
+        {
+            "generation": entry.generation,
+            "release": entry.release,
+            "action": entry.action.value,
+            "outcome": entry.outcome.value,
+            "started": entry.started.isoformat(),
+            "finished": entry.finished.isoformat(),
+            "reason": entry.reason,
+            "plan": entry.plan,
+            "gate": entry.gate.model_dump(mode="json") if entry.gate else None,
+        }
+        for entry in entries
+    ]
+    if as_json:
+        show.data(rows)
+    else:
+        short = [{**row, "release": str(row["release"])[:12]} for row in rows]
+        show.table(short, ("generation", "release", "action", "outcome", "started", "reason"))
+
+
+COMMANDS = {
+    "preflight": preflight,
+    "plan": plan,
+    "status": status,
+    "health": health,
+    "history": history,
+}

@@ -1,0 +1,168 @@
+"""`aibox install | upgrade | rollback | recover | uninstall`: the commands that change a box."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from aibox import pipeline
+from aibox.cli import show
+from aibox.cli.options import (
+    AsJson,
+    EngineKeyFile,
+    EngineModel,
+    EngineUrl,
+    Inventory,
+    Lockfile,
+    Port,
+    ProfileName,
+    Yes,
+)
+from aibox.cli.workplace import box_root, workplace
+from aibox.errors import Failed, Fault
+from aibox.pipeline import Installed
+from aibox.plan import Plan
+from aibox.prepare import Wish
+from aibox.record import Action
+
+_QUESTION = "How do I roll back a failed upgrade?"
+
+
+def install(
+    profile: ProfileName = None,
+    lockfile: Lockfile = None,
+    inventory: Inventory = None,
+    port: Port = None,
+    engine_url: EngineUrl = None,
+    engine_model: EngineModel = None,
+    engine_key_file: EngineKeyFile = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Install a box, or bring it to what the options say. Safe to run again."""
+    wish = Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file)
+    with show.progress() as report:
+        done = pipeline.install(workplace(report), wish, Action.INSTALL, _confirmation(yes, True))
+    _tell(done, as_json)
+
+
+def upgrade(
+    lockfile: Lockfile = None,
+    inventory: Inventory = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Move the box to the release of models.lock (or --lockfile); undone if its gate fails."""
+    wish = Wish(lockfile=lockfile, inventory=inventory)
+    with show.progress() as report:
+        place = workplace(report)
+        pipeline.require_box(place)
+        done = pipeline.install(place, wish, Action.UPGRADE, _confirmation(yes, False))
+    _tell(done, as_json)
+
+
+def rollback(
+    to: Annotated[
+        int | None, typer.Option("--to", min=1, help="Generation; default: the one before.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serve an earlier generation again. Nothing is copied."""
+    with show.progress() as report:
+        outcome = pipeline.rollback(workplace(report), to)
+    if as_json:
+        show.data({"generation": outcome.serving, "outcome": outcome.result.value})
+    else:
+        show.note(f"generation {outcome.serving} serves again; both facts are in: ./aibox history")
+
+
+def recover(as_json: AsJson = False) -> None:
+    """Finish or undo what an interrupted command left behind."""
+    with show.progress() as report:
+        steps = [done.step.value for done in pipeline.recover(workplace(report))]
+    if as_json:
+        show.data({"steps": steps})
+    else:
+        show.note("recovered: " + ", ".join(steps) if steps else "nothing to recover")
+
+
+def uninstall(
+    purge: Annotated[bool, typer.Option("--purge", help="Also documents and history.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Stop and remove the box; documents and history stay unless --purge."""
+    if purge and not yes and sys.stdin.isatty():
+        typed = typer.prompt(f"this removes every document in {box_root()}; type 'purge'", err=True)
+        if typed != "purge":
+            raise _declined("./aibox uninstall")
+    with show.progress() as report:
+        pipeline.uninstall(workplace(report), purge)
+    if as_json:
+        show.data({"state": "not-installed", "purged": purge})
+    else:
+        show.note("removed" if purge else "removed; documents and history were kept")
+
+
+def _confirmation(yes: bool, first_is_fine: bool) -> pipeline.Confirm:
+    """Show the plan; ask only a person at a terminal, and never for a first install."""
+
+    def confirm(plan: Plan, first: bool) -> None:
+        for line in plan_lines(plan):
+            show.note(line)
+        asked = not (yes or (first and first_is_fine)) and sys.stdin.isatty()
+        if asked and not typer.confirm("go on?", err=True):
+            raise _declined("./aibox plan")
+
+    return confirm
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """The plan as people read it."""
+    lines = [f"plan {plan.digest[:12]} for release {plan.release[:12]}, profile {plan.profile}"]
+    lines += [f"  {step}" for step in plan.steps]
+    shown = plan.differences[:12]
+    lines += [f"  {item.name}: {item.current} -> {item.desired}" for item in shown]
+    if len(plan.differences) > len(shown):
+        lines.append(f"  and {len(plan.differences) - len(shown)} more; all of them: ./aibox plan")
+    return lines
+
+
+def _declined(command: str) -> Failed:
+    return Failed(
+        "declined",
+        "stopped before anything was changed",
+        hint=f"look again with: {command}",
+        fault=Fault.YOU,
+    )
+
+
+def _tell(done: Installed, as_json: bool) -> None:
+    site = done.plan.site.server
+    url = f"http://{site.host}:{site.port}/"
+    if as_json:
+        show.data(
+            {
+                "generation": done.generation,
+                "release": done.plan.release,
+                "profile": done.plan.profile,
+                "changed": done.outcome is not None,
+                "url": url,
+            }
+        )
+        return
+    state = "is installed" if done.outcome else "was already installed"
+    show.note(f"generation {done.generation} {state}: release {done.plan.release[:12]}")
+    show.text(f"Open:  {url}")
+    show.text(f'Ask:   ./aibox ask "{_QUESTION}"')
+
+
+COMMANDS = {
+    "install": install,
+    "upgrade": upgrade,
+    "rollback": rollback,
+    "recover": recover,
+    "uninstall": uninstall,
+}

@@ -1,0 +1,33 @@
+"""Options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the data as JSON on stdout.")]
+ProfileName = Annotated[
+    str | None, typer.Option("--profile", help="Hardware class; see: aibox profiles")
+]
+Lockfile = Annotated[
+    Path | None, typer.Option("--lockfile", help="Another models.lock than the checkout's.")
+]
+Inventory = Annotated[
+    Path | None, typer.Option("--inventory", help="File of site values; see inventory.example")
+]
+Port = Annotated[
+    int | None, typer.Option("--port", min=1024, max=65535, help="Port of the page and the API.")
+]
+EngineUrl = Annotated[
+    str | None,
+    typer.Option("--engine-url", help="An OpenAI-compatible endpoint, or 'none' to only quote."),
+]
+EngineModel = Annotated[
+    str | None, typer.Option("--engine-model", help="The model's name at that endpoint.")
+]
+EngineKeyFile = Annotated[
+    Path | None, typer.Option("--engine-key-file", help="A 0600 file holding the endpoint's key.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]

@@ -1,0 +1,25 @@
+"""Where a command works: the checkout it came from and the box it acts on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aibox import content
+from aibox.prepare import Workplace
+from aibox.progress import Report
+
+
+def workplace(report: Report) -> Workplace:
+    """The box named by `AIBOX_HOME`, or the one in the user's data folder (XDG)."""
+    return Workplace(root=box_root(), content=content.find(), report=report)
+
+
+def box_root() -> Path:
+    """Absolute path of the box root; it need not exist."""
+    named = os.environ.get("AIBOX_HOME")
+    if named:
+        return Path(named).expanduser().absolute()
+    data = os.environ.get("XDG_DATA_HOME")
+    base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
+    return base / "aibox"

@@ -1,0 +1,346 @@
+"""The only place that puts verbs in order. Every command is a recombination of them.
+
+verify -> plan -> preflight -> provision -> stage -> activate -> gate -> commit | roll back
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aibox import activate, health, locking, provision, stage
+from aibox import gc as collector
+from aibox import preflight as judging
+from aibox import recover as recovery
+from aibox import status as reporting
+from aibox.assistant import Added, Assistant
+from aibox.box import guard
+from aibox.box.store import Store
+from aibox.box.supervisor import Supervisor
+from aibox.box.transaction import Outcome, Transaction, staging
+from aibox.errors import AiboxError, BadUsage, Failed, Fault
+from aibox.plan import Current, Difference, Plan
+from aibox.preflight import Finding
+from aibox.prepare import (
+    Prepared,
+    Wish,
+    Workplace,
+    current,
+    port_of,
+    prepare,
+    require_current,
+)
+from aibox.record import Action, Entry
+from aibox.release import Release
+from aibox.verdict import Verdict
+
+ASK_TIMEOUT_S = 120.0
+
+# Sees the plan, and whether it is the first of this box; raises to stop.
+Confirm = Callable[[Plan, bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """How an install or upgrade ended. `outcome` is None when nothing had to change."""
+
+    generation: int
+    plan: Plan
+    outcome: Outcome | None
+
+
+def preflight(place: Workplace, wish: Wish) -> tuple[Finding, ...]:
+    """Judge this host for a plan; changes nothing."""
+    prepared = prepare(place, wish)
+    return _judge(Store(place.root), place, prepared)
+
+
+def _judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
+    material = prepared.material
+    return provision.judge(store, place.content, material.release, material.plan, place.report)
+
+
+# -- changing -----------------------------------------------------------------------------------
+
+
+def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> Installed:
+    """Make the box run what `wish` asks for; the whole way, safe to repeat.
+
+    Raises `PreflightVeto`, `RolledBack`, and what
+    the verbs raise; the record says how it ended.
+    """
+    with _recovered(place) as (store, lock_fd):
+        prepared = prepare(place, wish)
+        now = current(store)
+        if now is not None and _is_whole(store, now, prepared):
+            return _already(place, store, now, prepared)
+        confirm(prepared.plan, now is None)
+        refusal = judging.veto(_judge(store, place, prepared), profile=prepared.plan.profile)
+        if refusal is not None:
+            raise refusal
+        provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
+        return _install(place, store, prepared, action)
+
+
+def _install(place: Workplace, store: Store, prepared: Prepared, action: Action) -> Installed:
+    plan = prepared.plan
+    with staging(store, action, release=plan.release, plan=plan.digest) as transaction:
+        number = stage.run(store, prepared.material, place.report)
+        outcome = _activate(place, store, number, action, transaction)
+    return Installed(number, plan, outcome)
+
+
+def _is_whole(store: Store, now: Current, prepared: Prepared) -> bool:
+    same = store.file(now.generation, "plan.json") == prepared.plan.stored()
+    return same and not store.damage(now.generation, deep=True)
+
+
+def _already(place: Workplace, store: Store, now: Current, prepared: Prepared) -> Installed:
+    """The same release and site: make sure that it runs and answers."""
+    place.say("activate", f"generation {now.generation} is already installed and whole")
+    _serve(place, store)
+    verdict = _gate(place, store)()
+    if not verdict.passed:
+        raise _unhealthy(verdict)
+    return Installed(now.generation, prepared.plan, None)
+
+
+def rollback(place: Workplace, to: int | None) -> Outcome:
+    """Serve an earlier generation again; nothing is copied."""
+    with _recovered(place) as (store, _):
+        require_current(store)
+        number = store.rollback_target(to)
+        place.say("rollback", f"to generation {number}")
+        return _activate(place, store, number, Action.ROLLBACK, None)
+
+
+def _activate(
+    place: Workplace,
+    store: Store,
+    number: int,
+    action: Action,
+    transaction: Transaction | None,
+) -> Outcome:
+    place.say("activate", f"switch to generation {number}")
+    outcome = activate.activate(
+        store,
+        number,
+        action=action,
+        runtime=_runtime(place, store),
+        gate=_gate(place, store),
+        transaction=transaction,
+    )
+    error = outcome.error()
+    if error is not None:
+        raise error
+    return outcome
+
+
+def recover(place: Workplace) -> tuple[recovery.Done, ...]:
+    """Finish or undo what an interrupted command left; the steps taken."""
+    with guard.hold(place.root):
+        return _recover(place, Store(place.root))
+
+
+def _recover(place: Workplace, store: Store) -> tuple[recovery.Done, ...]:
+    done = recovery.recover(store, _runtime(place, store), _gate(place, store))
+    for step in done:
+        place.say("recover", step.step.value)
+    return done
+
+
+@contextmanager
+def _recovered(place: Workplace) -> Iterator[tuple[Store, int]]:
+    """Hold the box, with whatever was interrupted finished or undone first."""
+    with guard.hold(place.root) as descriptor:
+        store = Store(place.root)
+        _recover(place, store)
+        yield store, descriptor
+
+
+# -- running ------------------------------------------------------------------------------------
+
+
+def start(place: Workplace) -> int:
+    """Start what is installed and wait until it answers; returns the generation."""
+    with _recovered(place) as (store, _):
+        now = require_current(store)
+        _serve(place, store)
+        reason = health.wait(
+            Assistant(port_of(now)),
+            now.release.gate.ready_deadline_s,
+            lambda line: place.say("start", line),
+        )
+        if reason:
+            raise _unhealthy(Verdict(passed=False, reason=reason))
+        return now.generation
+
+
+def stop(place: Workplace) -> None:
+    """Stop every service; the box stays installed."""
+    with _recovered(place) as (store, _):
+        require_current(store)
+        _runtime(place, store).stop()
+
+
+def _serve(place: Workplace, store: Store) -> None:
+    place.say("activate", "bring up the services")
+    _runtime(place, store).apply()
+
+
+def _runtime(place: Workplace, store: Store) -> Supervisor:
+    return Supervisor(
+        store.layout.root,
+        filesystem=store.filesystem,
+        on_event=lambda line: place.say("services", line),
+    )
+
+
+def _gate(place: Workplace, store: Store) -> Callable[[], Verdict]:
+    def ask() -> Verdict:
+        now = require_current(store)
+        place.say("gate", f"{len(now.release.golden)} golden questions")
+        return health.run(
+            Assistant(port_of(now)),
+            now.release.golden,
+            now.release.gate,
+            _answered_before(store, now.generation),
+            lambda line: place.say("gate", line),
+        )
+
+    return ask
+
+
+def _answered_before(store: Store, generation: int) -> frozenset[str]:
+    """The ids the last generation that passed its gate answered (not this one)."""
+    judged = [
+        entry
+        for entry in store.history.read().entries
+        if entry.gate is not None and entry.gate.passed and entry.generation != generation
+    ]
+    return frozenset(
+        result.id
+        for entry in judged[-1:]
+        if entry.gate is not None
+        for result in entry.gate.results
+        if result.passed
+    )
+
+
+def check_health(place: Workplace) -> Verdict:
+    """Ask the golden questions now; changes nothing."""
+    store = Store(place.root)
+    require_current(store)
+    return _gate(place, store)()
+
+
+def collect(place: Workplace, keep: int) -> collector.Freed:
+    """Free generations, blobs and environments that nothing worth keeping needs."""
+    with _recovered(place) as (store, _):
+        require_current(store)
+        return collector.collect(store, keep)
+
+
+def uninstall(place: Workplace, purge: bool) -> None:
+    """Stop the box and remove it; documents and the record stay unless `purge`."""
+    with guard.hold(place.root) as lock_fd:
+        store = Store(place.root)
+        _require_box_root(store)
+        _runtime(place, store).stop()
+        provision.remove(store, place.content, place.report, lock_fd)
+        keep = set() if purge else {"data", "record.jsonl", "lock"}
+        for path in sorted(place.root.iterdir()):
+            if path.name not in keep:
+                store.filesystem.remove_tree(path)
+    if purge:
+        shutil.rmtree(place.root)
+
+
+def _require_box_root(store: Store) -> None:
+    """Never empty a folder that is not a box."""
+    if store.layout.blobs.is_dir() or store.layout.record.exists():
+        return
+    raise BadUsage(
+        "no-box",
+        "there is no box here to uninstall",
+        context=str(store.layout.root),
+        hint="see which folder AIBOX_HOME names, then: ./aibox status",
+        fault=Fault.YOU,
+    )
+
+
+def status(place: Workplace) -> reporting.Status:
+    """What the box is and does right now."""
+    store = Store(place.root)
+    now = current(store)
+    services = _runtime(place, store).services()
+    return reporting.describe(store, now, services, _locked(place, now))
+
+
+def _locked(place: Workplace, now: Current | None) -> Release | None:
+    """What models.lock would install now, None when it cannot be read."""
+    try:
+        return locking.release_of(place.content, now.release.profile) if now else None
+    except AiboxError:
+        return None
+
+
+def require_box(place: Workplace) -> None:
+    """Raise `BadUsage` where nothing is installed."""
+    require_current(Store(place.root))
+
+
+def history(place: Workplace) -> tuple[Entry, ...]:
+    """Every fact of the record, oldest first."""
+    return Store(place.root).history.read().entries
+
+
+def _unhealthy(verdict: Verdict) -> Failed:
+    return Failed(
+        "box-unhealthy",
+        f"the box runs, but does not answer as it must: {verdict.reason}",
+        hint="see which service is at fault with: ./aibox status",
+        fault=Fault.HOST,
+    )
+
+
+# -- talking to the box -------------------------------------------------------------------------
+
+
+def ask(place: Workplace, question: str) -> Mapping[str, Any]:
+    """One question to the running box; the `ask` contract."""
+    place.say("ask", "the box is looking in its documents")
+    return _assistant(place).ask(question, "", ASK_TIMEOUT_S)
+
+
+def list_documents(place: Workplace) -> list[dict[str, Any]]:
+    """Every document with its state."""
+    return _assistant(place).documents()
+
+
+def add_documents(place: Workplace, paths: Sequence[Path]) -> Added:
+    """Upload files and folders, and wait until each is searchable or has failed."""
+    return _assistant(place).add_all(paths, place.report)
+
+
+def remove_document(place: Workplace, document: str) -> None:
+    """Remove a document by id."""
+    _assistant(place).remove(document)
+
+
+def _assistant(place: Workplace) -> Assistant:
+    return Assistant(port_of(require_current(Store(place.root))))
+
+
+# -- the packager's side ------------------------------------------------------------------------
+
+
+def lock(
+    place: Workplace, profiles: Sequence[str], upgrade: Sequence[str], *, write: bool
+) -> tuple[Difference, ...]:
+    """Resolve models.lock anew; what it changes. Writes only with `write`."""
+    return locking.run(place.content, profiles, upgrade, place.report, write=write)
