@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from aibox.cli.app import app
 from aibox.errors import ExitCode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,9 +73,6 @@ def calls(page: str) -> list[list[str]]:
 
 def program() -> Any:
     """The command tree of the real command line."""
-    import typer
-    from aibox.cli.app import app
-
     return typer.main.get_command(app)
 
 
