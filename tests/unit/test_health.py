@@ -1,0 +1,136 @@
+"""The gate compares case by case; an average never gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from aibox import health
+from aibox.errors import Failed, Fault
+from aibox.lock import Golden
+from aibox.profile import GatePolicy
+from aibox.verdict import CaseResult
+
+POLICY = GatePolicy(ready_deadline_s=10, question_deadline_s=1)
+
+
+def golden(name: str, *, required: bool = True, expect: str = "document") -> Golden:
+    document = f"{name}.md" if expect == "document" else ""
+    return Golden.model_validate(
+        {
+            "id": name,
+            "language": "en",
+            "question": f"{name}?",
+            "document": document,
+            "expect": expect,
+            "required": required,
+            "owner": "aibox",
+        }
+    )
+
+
+def answer(*documents: str) -> dict[str, Any]:
+    return {
+        "grounded": bool(documents),
+        "citations": [{"document": document} for document in documents],
+    }
+
+
+class DoubleOfAssistant:
+    """A double of the running box: answers from a table, ready after some polls."""
+
+    def __init__(self, answers: Mapping[str, Any], ready_after: int = 0) -> None:
+        self.answers, self.polls = answers, ready_after
+
+    def ready(self) -> tuple[bool, str]:
+        self.polls -= 1
+        return self.polls < 0, "indexing 3 documents"
+
+    def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
+        found = self.answers[question.rstrip("?")]
+        if isinstance(found, Exception):
+            raise found
+        return dict(found)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def run(assistant: DoubleOfAssistant, *questions: Golden, before: tuple[str, ...] = ()):
+    clock, lines = Clock(), list[str]()
+    verdict = health.run(
+        assistant, questions, POLICY, frozenset(before), lines.append, clock, clock.pause
+    )
+    return verdict, lines
+
+
+def test_the_expected_document_among_the_citations_passes() -> None:
+    verdict, _ = run(DoubleOfAssistant({"a": answer("b.md", "a.md")}), golden("a"))
+    assert verdict.passed
+    assert [case.id for case in verdict.results] == ["a"]
+
+
+def test_another_document_fails_and_is_named() -> None:
+    verdict, _ = run(DoubleOfAssistant({"a": answer("b.md")}), golden("a"))
+    assert not verdict.passed
+    assert "cites b.md instead of a.md" in verdict.reason
+
+
+def test_an_answer_without_grounds_fails_although_it_cites() -> None:
+    ungrounded = {**answer("a.md"), "grounded": False}
+    assert not run(DoubleOfAssistant({"a": ungrounded}), golden("a"))[0].passed
+
+
+def test_a_question_without_evidence_must_not_be_answered() -> None:
+    question = golden("a", expect="no-evidence")
+    assert run(DoubleOfAssistant({"a": answer()}), question)[0].passed
+    assert not run(DoubleOfAssistant({"a": answer("x.md")}), question)[0].passed
+
+
+def test_one_required_failure_blocks_however_many_pass() -> None:
+    names = [f"q{number}" for number in range(50)]
+    answers = {name: answer(f"{name}.md") for name in names} | {"q7": answer()}
+    verdict, _ = run(DoubleOfAssistant(answers), *map(golden, names))
+    assert not verdict.passed
+    assert verdict.reason.startswith("q7 (required)")
+
+
+def test_an_optional_question_blocks_only_when_it_was_answered_before() -> None:
+    assistant, question = DoubleOfAssistant({"a": answer()}), golden("a", required=False)
+    assert run(assistant, question)[0].passed
+    blocked, _ = run(assistant, question, before=("a",))
+    assert not blocked.passed
+    assert "a (answered before, not now)" in blocked.reason
+
+
+def test_a_box_that_fails_to_answer_fails_the_case() -> None:
+    error = Failed("x", "the box did not answer in time", hint="h", fault=Fault.HOST)
+    verdict, _ = run(DoubleOfAssistant({"a": error}), golden("a"))
+    assert verdict.results[0].reason == "the box did not answer in time"
+
+
+def test_a_box_that_never_gets_ready_fails_with_its_reason() -> None:
+    verdict, lines = run(DoubleOfAssistant({}, ready_after=10**6), golden("a"))
+    assert not verdict.passed
+    assert "not ready after 10 s: indexing 3 documents" in verdict.reason
+    assert len(lines) >= 2  # progress every few seconds
+
+
+def test_waiting_ends_as_soon_as_the_box_is_ready() -> None:
+    assert run(DoubleOfAssistant({"a": answer("a.md")}, ready_after=3), golden("a"))[0].passed
+
+
+@pytest.mark.parametrize("before", [frozenset(), frozenset({"gone"})])
+def test_a_question_that_was_removed_does_not_block(before: frozenset[str]) -> None:
+    results = [CaseResult(id="a", passed=True)]
+    assert health.judge([golden("a")], results, before).passed
