@@ -22,13 +22,14 @@ MANUAL = REPOSITORY / "docs" / "manual"
 PROFILE = REPOSITORY / "stacks/profiles/local.toml"
 PAGES = sorted(path.name for path in MANUAL.glob("*.md"))
 BOTH = [*PAGES, *(f"ko/{name}" for name in PAGES)]
+HOUSE = ["../../README.md", "../../CHANGELOG.md"]
 GOLDEN = tomllib.loads((REPOSITORY / "stacks/rag/golden.toml").read_text(encoding="utf-8"))[
     "golden"
 ]
 
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"`([^`\n]+)`")
-_CALL = re.compile(r"(?:^|[\s;|&])(?:\./)?aibox +(.+)$")
+_CALL = re.compile(r"(?:^|[\s;|&])(?:\./)?aibox (\S.*)$")
 _QUOTED = re.compile(r'"[^"]*"')
 _WORD = re.compile(r"[a-z]+|--[a-z-]+")
 _OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
@@ -116,7 +117,7 @@ def test_headings_of_a_page_are_unique(page: str) -> None:
     assert len(found) == len(set(found))
 
 
-@pytest.mark.parametrize("page", BOTH)
+@pytest.mark.parametrize("page", [*BOTH, *HOUSE])
 def test_every_command_and_option_on_the_page_exists(page: str) -> None:
     for words in calls(page):
         command, rest = resolve(words)
