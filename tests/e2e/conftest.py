@@ -1,0 +1,24 @@
+"""The person of the journeys, one for each file of tests, and gone afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from .journey import Person, clone
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """Somebody with a clean clone and an empty home, both in a path with a space and Korean."""
+    base = tmp_path_factory.mktemp("fresh")
+    (base / "홈 folder").mkdir()
+    someone = Person(clone(base / "내 checkout"), base / "홈 folder")
+    yield someone
+    for pid in someone.processes():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
