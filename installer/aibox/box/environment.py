@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aibox import digest
@@ -38,7 +38,7 @@ _INSTALL = (
     "--no-cache-dir", "--no-input", "--disable-pip-version-check", "--no-warn-script-location",
     "--root-user-action", "ignore", "--progress-bar", "off",
 )  # fmt: skip
-_COMPILE = ("-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash")
+_COMPILE = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash")
 Listing = Mapping[str, tuple[int, str]]
 
 
@@ -56,6 +56,8 @@ def ensure(
     them is refused, `Failed` when pip fails. The caller holds the box.
     """
     final = Layout(root).environments / checked(environment)
+    for leftover in Layout(root).staging.glob(f"{_LEFTOVER}*"):
+        filesystem.remove_tree(leftover)
     problem = problem_of(final)
     if not problem:
         return final
@@ -120,14 +122,17 @@ def _building(
     layout = Layout(root)
     for folder in (layout.environments, layout.staging):
         filesystem.make_directory(folder)
-    for leftover in layout.staging.glob(f"{_LEFTOVER}*"):
-        filesystem.remove_tree(leftover)
     folder = layout.staging / f"{_LEFTOVER}{environment[:12]}-{os.getpid()}"
     filesystem.make_directory(folder)
     # Opened before the first byte is written: syncfs reports the write errors since then.
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield folder, lambda: _sync_filesystem(descriptor)
+    except Exception:
+        # Room matters when the disk is full; what a kill leaves is removed by the next call.
+        with suppress(AiboxError):
+            filesystem.remove_tree(folder)
+        raise
     finally:
         os.close(descriptor)
 

@@ -6,6 +6,7 @@ no open file but its output, and a time limit; its output arrives line by line.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import selectors
 import signal
@@ -25,6 +26,8 @@ KILL_AFTER_S = 5.0
 KEPT_LINES = 400
 LONGEST_LINE = 64 * 1024
 PIPE_BYTES = 64 * 1024
+_LIBC = ctypes.CDLL(None)
+_SET_PARENT_DEATH_SIGNAL = 1  # prctl(2), PR_SET_PDEATHSIG
 _ALWAYS = ("PATH", "HOME", "TZ")
 
 
@@ -69,16 +72,15 @@ def run(
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     on_tick: Callable[[], None] | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> Completed:
     """Run a program to its end; the exit status is the caller's to judge.
 
     `on_line` gets every line of both streams, `on_tick` is called about twice a second. Ends the
     program and everything it started when the time is over (`Failed`) or the caller is interrupted.
-    `pass_fds` are inherited, so that a lock outlives a killed CLI for as long as its child lives.
+    A CLI that is killed takes the program along: nothing goes on writing behind a freed lock.
     """
     started = time.monotonic()
-    child = _start(argv, environment, cwd, pass_fds)
+    child = _start(argv, environment, cwd)
     output = _Output(on_line or _ignore)
     try:
         _follow(child, output, started + timeout_s, on_tick or _ignore_tick)
@@ -121,10 +123,7 @@ class _Output:
 
 
 def _start(
-    argv: Sequence[str | Path],
-    environment: Mapping[str, str],
-    cwd: Path | None,
-    pass_fds: Sequence[int],
+    argv: Sequence[str | Path], environment: Mapping[str, str], cwd: Path | None
 ) -> subprocess.Popen[bytes]:
     # A session of its own: the group can be ended as a whole, and Ctrl-C reaches us first.
     try:
@@ -135,8 +134,8 @@ def _start(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=tuple(pass_fds),
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
     except OSError as error:
         raise Failed(
@@ -146,6 +145,10 @@ def _start(
             hint="see what is missing on this host with: ./aibox doctor",
             fault=Fault.HOST,
         ) from error
+
+
+def _end_with_parent() -> None:
+    _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _follow(
