@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from rag_app.markers import MarkerFilter
 def filtered(text: str, passages: int, cuts: tuple[int, ...] = ()) -> tuple[str, tuple[int, ...]]:
     markers = MarkerFilter(passages)
     borders = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
-    pieces = [text[a:b] for a, b in zip(borders, borders[1:], strict=False)]
+    pieces = [text[a:b] for a, b in pairwise(borders)]
     shown = "".join(markers.feed(piece) for piece in pieces) + markers.finish()
     return shown, markers.cited
 

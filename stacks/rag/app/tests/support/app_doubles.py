@@ -24,6 +24,7 @@ from rag_app.web.admission import Admission
 from rag_app.web.services import Services
 
 RELEASE = "sha256:0123456789ab"
+_PARAGRAPH = re.compile(r"^[^\n#][^\n]*(?:\n[^\n#][^\n]*)*", re.MULTILINE)
 _WORD = re.compile(r"\w{2,}")
 
 
@@ -117,7 +118,7 @@ class LibraryDouble:
                 heading_path=tuple(_headings(text[: match.start()])),
             )
             for document_id, text in self.texts.items()
-            for match in re.finditer(r"[^\n#][^\n]+(?:\n[^\n#]+)*", text)
+            for match in _PARAGRAPH.finditer(text)
         ]  # fmt: skip
 
 
