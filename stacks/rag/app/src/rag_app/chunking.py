@@ -14,6 +14,9 @@ from dataclasses import dataclass, replace
 
 from rag_app.model import Chunk, ParsedDocument, Segment
 
+# Part of the index signature: raise it with any change that cuts differently.
+CHUNKING_VERSION = 1
+
 # A section is small, and may share a chunk with its siblings, up to this share of the chunk size.
 _SMALL_SHARE = 3
 

@@ -66,9 +66,9 @@ class TextBuilder:
             self.block("```\n" + clean(text).strip("\n") + "\n```")
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
-        """Add a table row by row, cells parted by ` | `; the first row is its header."""
-        lines = [" | ".join(one_line(cell) for cell in row) for row in rows]
-        for block in _table_blocks([line for line in lines if line.strip(" |")]):
+        """Add a table row by row, as `| a | b |`; the first row is its header."""
+        lines = [_row_line([one_line(cell) for cell in row]) for row in rows if any(row)]
+        for block in _table_blocks([line for line in lines if line.strip("| ")]):
             self.block("\n".join(block))
 
     def finish(self, title: str = "", pages: int | None = None) -> ParsedDocument:
@@ -104,8 +104,13 @@ class TextBuilder:
         self._segments[-1] = replace(last, end=last.end - len(_SECTION_SEPARATOR))
 
 
+def _row_line(cells: Sequence[str]) -> str:
+    """A row with outer bars, by which it is known as a row; one cell alone is just its text."""
+    return f"| {' | '.join(cells)} |" if len(cells) > 1 else cells[0]
+
+
 def _table_blocks(lines: Sequence[str]) -> Iterator[list[str]]:
-    header = lines[0] if lines and " | " in lines[0] else ""
+    header = lines[0] if lines and lines[0].startswith("| ") else ""
     repeated = [header] if header and len(header) <= _HEADER_CHARACTERS else []
     block: list[str] = []
     size = 0

@@ -29,7 +29,7 @@ def decode(data: bytes, declared: str = "") -> str:
     text = _strict(data, "utf-8")
     if text is not None and "\x00" not in text:
         return text
-    for encoding in (_utf16_flavour(data), _known(declared), "cp949"):
+    for encoding in (utf16_flavour(data), _known(declared), "cp949"):
         text = _strict(data, encoding) if encoding else None
         if text is not None and _plausible(text):
             return text
@@ -56,8 +56,8 @@ def _known(declared: str) -> str:
     return name if name in {"euc_kr", "cp949", "johab", "iso2022_kr", "utf-16"} else ""
 
 
-def _utf16_flavour(data: bytes) -> str:
-    """UTF-16 without a mark, recognised by its spaces and line ends."""
+def utf16_flavour(data: bytes) -> str:
+    """The UTF-16 of text without a mark, known by its spaces and line ends; empty if it is none."""
     if len(data) % 2 or b"\x00" not in data:
         return ""
     sample = data[:_SAMPLE_CHARACTERS]

@@ -59,6 +59,7 @@ class Jails:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._measures: tuple[str, ...] = ()
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -78,8 +79,9 @@ class Jails:
             return self._measures
 
     def close(self) -> None:
-        """Kill zygote and jails."""
+        """Kill zygote and jails, for good: whoever still waits in `parse` gets a refusal."""
         with self._lock:
+            self._closed = True
             self._stop()
 
     def parse(self, path: Path) -> ParsedDocument:
@@ -153,6 +155,8 @@ class Jails:
                 self._stop()
 
     def _ensure(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        if self._closed:
+            raise _ZygoteLost
         if self._process is None or self._control is None:
             self._process, self._control, self._measures = _start_zygote(self.limits)
         return self._process, self._control

@@ -81,7 +81,7 @@ def reflow(text: str) -> str:
     wrapped = False
     for line in lines:
         if wrapped and line and not _BEGINS_ITEM.match(line):
-            joined[-1] += " " + line
+            joined[-1] += line if joined[-1].endswith("-") else " " + line
         else:
             joined.append(line)
         wrapped = len(line) >= full and line != "" and not _ENDS_SENTENCE.search(line)

@@ -7,6 +7,7 @@ import zipfile
 from enum import Enum
 from typing import BinaryIO
 
+from rag_app.parsing.encoding import utf16_flavour
 from rag_app.parsing.refusals import refused
 
 
@@ -114,11 +115,8 @@ def _sniff_text(head: bytes, extension: str) -> Format:
 
 
 def _binary(head: bytes) -> bool:
-    """More controls than any text has; UTF-16 has a NUL for each ASCII character, so those pass
-    where a mark or a pattern of line ends and spaces says so (decoding decides in the end)."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+    """Whether it holds more controls than any text; UTF-16 may look so, and decoding decides."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or utf16_flavour(head[: len(head) & ~1]):
         return False
-    utf16 = any(mark in head for mark in (b" \x00", b"\x00 ", b"\n\x00", b"\x00\n"))
-    controls = sum(1 for byte in head if byte < 32 and byte not in b"\t\n\r\x0b\x0c\x1b\x00")
-    nulls = head.count(0)
-    return controls * 50 > len(head) or (nulls > 0 and not utf16)
+    controls = sum(1 for byte in head if byte < 32 and byte not in b"\t\n\r\x0b\x0c\x1b")
+    return controls * 50 > len(head) or 0 in head

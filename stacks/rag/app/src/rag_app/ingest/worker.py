@@ -1,0 +1,218 @@
+"""The ingest process: takes documents from the queue, has them read, and indexes them.
+
+Reading happens in jails, several at a time; everything else in this one thread, which is the
+only writer of the index. At most one document for each reader is held in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import replace
+from typing import TypeVar
+
+from rag_app.chunking import chunk_document
+from rag_app.config import Config
+from rag_app.embedding import EmbeddingClient
+from rag_app.errors import DocumentRefused, EmbeddingFailed, Superseded, VectorsUnavailable
+from rag_app.indexing import ChunkIndexer
+from rag_app.ingest.corpus import reconcile_corpus
+from rag_app.interfaces import Claim, Indexer, Library, VectorWriter
+from rag_app.library import SqliteLibrary
+from rag_app.model import DocumentState, Origin, ParsedDocument
+from rag_app.parsing.jail import Jails
+from rag_app.parsing.limits import Limits
+from rag_app.parsing.refusals import refused
+from rag_app.vectors.client import VectorWriterClient
+from rag_app.vectors.signature import index_signature
+
+log = logging.getLogger(__name__)
+
+# A document that was being read or indexed when the worker died is tried twice more.
+MAX_ATTEMPTS = 3
+POLL_S = 0.2
+RETRY_S = 1.0
+INDEX_CHECK_S = 5.0
+_MOST_READERS = 8
+
+_Found = TypeVar("_Found")
+
+
+class Stopped(Exception):
+    """The worker was told to stop; not an error."""
+
+
+def run(config: Config) -> None:
+    """Work until SIGTERM or SIGINT. Raises `LibraryUnusable`."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    library = SqliteLibrary(config.storage.data)
+    signature = index_signature(config.tuning, config.embedding)
+    vectors = VectorWriterClient(config.storage.vectors_socket, signature, start_patience_s=RETRY_S)
+    indexer = make_indexer(config, library, vectors, signature)
+    limits = replace(Limits(), file_bytes=config.server.max_upload_bytes)
+    with Jails(limits) as jails:
+        Worker(config, library, vectors, indexer, jails, stop).run()
+    vectors.close()
+    library.close()
+
+
+def make_indexer(
+    config: Config, library: SqliteLibrary, vectors: VectorWriter, signature: str
+) -> ChunkIndexer:
+    """The indexer as `config` tunes it."""
+    tuning = config.tuning
+    return ChunkIndexer(
+        library,
+        vectors,
+        signature,
+        lambda parsed: chunk_document(parsed, tuning.chunk_size, tuning.chunk_overlap),
+        k1=tuning.bm25_k1,
+        b=tuning.bm25_b,
+        embedding=EmbeddingClient(config.embedding) if config.embedding else None,
+    )
+
+
+def reader_count() -> int:
+    """How many documents are read at once: one for each processor this process may use."""
+    return min(len(os.sched_getaffinity(0)), _MOST_READERS)
+
+
+class Worker:
+    """One ingest process. `stop` ends it at the next document or batch of chunks."""
+
+    def __init__(
+        self,
+        config: Config,
+        library: Library,
+        vectors: VectorWriter,
+        indexer: Indexer,
+        jails: Jails,
+        stop: threading.Event,
+    ) -> None:
+        self._config = config
+        self._library = library
+        self._vectors = vectors
+        self._indexer = indexer
+        self._jails = jails
+        self._stop = stop
+        self._readers = reader_count()
+        self._pool = ThreadPoolExecutor(self._readers)
+        self._reading: dict[Future[ParsedDocument], Claim] = {}
+        self._release_queued = True
+        self._marked_ready = False
+        self._index = ""
+        self._next_check = 0.0
+
+    def run(self) -> None:
+        """Work until `stop` is set; what is unfinished then goes back into the queue."""
+        try:
+            self._prepare()
+            while not self._stop.is_set():
+                self._step()
+        except Stopped:
+            pass
+        finally:
+            self._jails.close()
+            self._pool.shutdown(cancel_futures=True)
+        for claim in self._reading.values():
+            self._library.set_state(claim, DocumentState.QUEUED)
+
+    def _prepare(self) -> None:
+        log.info("documents are read in jails with: %s", ", ".join(self._jails.start()))
+        interrupted = self._library.requeue_interrupted()
+        changes = reconcile_corpus(self._config.corpus.path, self._library)
+        log.info("corpus of the release: %s; %d interrupted documents", changes, interrupted)
+        self._tend_index()
+
+    def _step(self) -> None:
+        self._claim_more()
+        if self._reading:
+            done, _ = wait(self._reading, POLL_S, FIRST_COMPLETED)
+            for future in done:
+                self._settle(future)
+        else:
+            self._stop.wait(POLL_S)
+        self._tend_index()
+        if not self._marked_ready and self._release_is_done():
+            self._patiently(lambda: self._indexer.mark_ready(self._config.release))
+            self._marked_ready = True
+            log.info("the documents of release %s can be searched", self._config.release)
+
+    def _claim_more(self) -> None:
+        """Keep every reader busy. Looks before it claims: looking does not lock the library."""
+        while len(self._reading) < self._readers:
+            if self._library.pending() <= len(self._reading):
+                self._release_queued = False
+                return
+            claim = self._library.claim_next()
+            if claim is None:
+                return
+            # The release's documents are claimed first, so a user's one means none is left.
+            self._release_queued = claim.document.origin is Origin.RELEASE
+            self._begin(claim)
+
+    def _begin(self, claim: Claim) -> None:
+        if claim.attempt > MAX_ATTEMPTS:
+            self._fail(claim, refused("parser-crashed"))
+        else:
+            self._reading[self._pool.submit(self._jails.parse, claim.source)] = claim
+
+    def _settle(self, future: Future[ParsedDocument]) -> None:
+        claim = self._reading[future]
+        try:
+            parsed = future.result()
+            self._patiently(lambda: self._indexer.index(claim, parsed, self._progress))
+        except DocumentRefused as refusal:
+            self._fail(claim, refusal)
+        except Superseded:
+            log.info("document %s changed while it was read", claim.document.id)
+        # Only now: a document that is stopped on the way has to go back into the queue.
+        del self._reading[future]
+
+    def _fail(self, claim: Claim, refusal: DocumentRefused) -> None:
+        cause = f" ({refusal.__cause__})" if refusal.__cause__ else ""
+        log.warning("document %s refused: %s%s", claim.document.id, refusal.reference, cause)
+        reason = f"{refusal.reference}: {refusal}"
+        if self._library.set_state(claim, DocumentState.FAILED, reason) and claim.document.chunks:
+            # If this cannot be done now, the next reconciliation does it.
+            with suppress(VectorsUnavailable):
+                self._vectors.delete(claim.document.id)
+
+    def _progress(self, done: int, total: int) -> None:
+        log.debug("%d of %d chunks", done, total)
+        if self._stop.is_set():
+            raise Stopped
+
+    def _release_is_done(self) -> bool:
+        reading = any(claim.document.origin is Origin.RELEASE for claim in self._reading.values())
+        return not reading and not self._release_queued
+
+    def _tend_index(self) -> None:
+        """Every few seconds: when another index answers than before, bring it up to date."""
+        if time.monotonic() < self._next_check:
+            return
+        index = self._patiently(self._vectors.ensure)
+        if index != self._index:
+            log.info("index %s: %s", index, self._patiently(self._indexer.reconcile))
+            self._index, self._marked_ready = index, False
+        self._next_check = time.monotonic() + INDEX_CHECK_S
+
+    def _patiently(self, action: Callable[[], _Found]) -> _Found:
+        """Do `action`, again and again while a service it needs is away; `Stopped` in the end."""
+        while not self._stop.is_set():
+            try:
+                return action()
+            except (VectorsUnavailable, EmbeddingFailed) as error:
+                log.warning("waiting: %s", error)
+                self._stop.wait(RETRY_S)
+        raise Stopped
