@@ -35,7 +35,7 @@ def install(environment: Path, lock: Path, program: str, progress: Progress, gua
             environment=_surroundings(downloads),
         ) as pip,
     ):
-        for line in _lines(pip, lambda: progress.update(watch.status())):
+        for line in _lines(pip, lambda: progress.update(*watch.status())):
             log.write(line + "\n")
             watch.see(line)
     if pip.returncode != 0:
@@ -102,10 +102,11 @@ class _Watch:
         if "Retrying (" in line:
             self._doing = "the package index does not answer, trying again"
 
-    def status(self) -> str:
+    def status(self) -> tuple[str, str]:
+        """What pip does, and how much of it is done."""
         self.most_bytes = max(self.most_bytes, _bytes_below(self._downloads))
         counted = f"{self._found} of {self._total} packages"
-        return f"{self._doing}, {counted}, {_megabytes(self.most_bytes)}"
+        return self._doing, f"{counted}, {_megabytes(self.most_bytes)}"
 
 
 def _bytes_below(folder: Path) -> int:

@@ -10,13 +10,17 @@ SECONDS_BETWEEN_REDRAWS = 0.4
 
 
 class Progress:
-    """Redraws one line on a terminal; elsewhere prints a plain line at least every 5 seconds."""
+    """Redraws one line on a terminal; elsewhere prints a plain line at least every 5 seconds.
+
+    A new activity is shown at once, so that the output tells how long each one took.
+    """
 
     def __init__(self, program: str) -> None:
         self._program = program
         self._started = time.monotonic()
         self._on_terminal = sys.stderr.isatty()
         self._last_shown = self._started
+        self._activity = ""
         self._pause = SECONDS_BETWEEN_REDRAWS if self._on_terminal else SECONDS_BETWEEN_LINES
 
     @property
@@ -29,14 +33,14 @@ class Progress:
         clear = "\r\x1b[K" if self._on_terminal else ""
         print(f"{clear}{self._program}: {text}", file=sys.stderr, flush=True)
 
-    def update(self, text: str) -> None:
+    def update(self, activity: str, amount: str = "") -> None:
         """Show where things stand, when it is time to; cheap enough to call in any loop."""
         now = time.monotonic()
-        if now - self._last_shown < self._pause:
+        if activity == self._activity and now - self._last_shown < self._pause:
             return
-        self._last_shown = now
+        self._last_shown, self._activity = now, activity
+        text = ", ".join(part for part in (activity, amount, f"{self.seconds:.0f} s") if part)
         if self._on_terminal:
-            line = f"{self._program}: {text}, {self.seconds:.0f} s"
-            print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{self._program}: {text}", end="", file=sys.stderr, flush=True)
         else:
-            self.say(f"{text}, {self.seconds:.0f} s")
+            self.say(text)
