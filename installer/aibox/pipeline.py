@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aibox import activate, health, locking, provision, stage
+from aibox import doctor as diagnosis
 from aibox import gc as collector
 from aibox import preflight as judging
 from aibox import recover as recovery
@@ -73,10 +74,14 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
     Raises `PreflightVeto`, `RolledBack`, and what
     the verbs raise; the record says how it ended.
     """
+    # Before the box is touched (or made): a wrong option must leave nothing behind.
+    prepared, seen = prepare(place, wish), Store(place.root).current()
     with _recovered(place) as (store, lock_fd):
-        prepared = prepare(place, wish)
         now = current(store)
+        if store.current() != seen:
+            prepared = prepare(place, wish)
         if now is not None and _is_whole(store, now, prepared):
+            provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
             return _already(place, store, now, prepared)
         confirm(prepared.plan, now is None)
         refusal = judging.veto(_judge(store, place, prepared), profile=prepared.plan.profile)
@@ -229,6 +234,19 @@ def _answered_before(store: Store, generation: int) -> frozenset[str]:
         for result in entry.gate.results
         if result.passed
     )
+
+
+def doctor(place: Workplace) -> tuple[Finding, ...]:
+    """Every finding about host and box; changes nothing. Without a box, the host alone."""
+    store = Store(place.root)
+    now = current(store)
+    if now is None:
+        return preflight(place, Wish(profile="local"))
+    services = _runtime(place, store).services()
+    ready = Assistant(port_of(now)).ready()
+    with guard.hold(place.root, shared=True):
+        findings = diagnosis.examine(store, services, ready)
+    return (*preflight(place, Wish()), *findings)
 
 
 def check_health(place: Workplace) -> Verdict:

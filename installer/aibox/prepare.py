@@ -76,9 +76,10 @@ def prepare(place: Workplace, wish: Wish) -> Prepared:
             fault=Fault.YOU,
         )
     made = release.make(lock.load(lockfile), profile.load(place.content.profiles, name))
+    site = _site(wish, now)
     place.say("verify", f"{len(made.artifacts)} files against {lockfile.name}")
     files = source.Checkout((lockfile.parent, place.content.root)).check(made)
-    return _prepared(place, made, _site(wish, now), files, now)
+    return _prepared(place, made, site, files, now)
 
 
 def _prepared(

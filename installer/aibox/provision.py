@@ -7,6 +7,7 @@ does not roll back: that is a local transaction (`activate`).
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,7 +72,12 @@ def unit_path(root: Path) -> Path:
 
 
 def run_folder(store: Store) -> Path:
-    """A new folder for one Ansible run, named by time; it keeps what was said and done."""
+    """A new folder for one Ansible run, named by time; it keeps what was said and done.
+
+    Where there is no box yet, looking at the host must not make one: it is a temporary folder.
+    """
+    if not store.layout.lock.exists():
+        return Path(tempfile.mkdtemp(prefix="aibox-run-"))
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{time.monotonic_ns() % 1_000_000_000}"
     folder = store.layout.root / "runs" / name
     folder.mkdir(parents=True, mode=0o700)

@@ -57,24 +57,12 @@ def main() -> None:
     except AiboxError as failure:
         show.error(failure, as_json)
         sys.exit(int(failure.exit_code))
-    except KeyboardInterrupt:
-        show.error(_interrupted(), as_json)
-        sys.exit(int(ExitCode.FAILED))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(int(ExitCode.FAILED))
     except Exception as bug:
         show.error(_bug(bug), as_json)
         sys.exit(int(ExitCode.FAILED))
-
-
-def _interrupted() -> AiboxError:
-    return Failed(
-        "interrupted",
-        "the command was interrupted",
-        hint="what was half done is undone or finished by: ./aibox recover",
-        fault=Fault.YOU,
-    )
 
 
 def _bug(bug: Exception) -> AiboxError:

@@ -1,4 +1,4 @@
-"""`aibox preflight | plan | status | health | history`: looking, never changing."""
+"""`aibox preflight | plan | status | health | history | doctor`: looking, never changing."""
 
 from __future__ import annotations
 
@@ -108,6 +108,25 @@ def health(as_json: AsJson = False) -> None:
         )
 
 
+def doctor(as_json: AsJson = False) -> None:
+    """One finding per part of host and box, each with its fix; changes nothing."""
+    with show.progress() as report:
+        findings = pipeline.doctor(workplace(report))
+    rows = [finding.model_dump(mode="json") for finding in findings]
+    if as_json:
+        show.data(rows)
+    else:
+        show.table(rows, ("status", "check", "found", "fix"))
+    bad = [finding for finding in findings if finding.status is judging.Status.VETO]
+    if bad:
+        raise Failed(
+            "doctor-found-faults",
+            f"{len(bad)} of {len(findings)} checks failed: {', '.join(f.check for f in bad)}",
+            hint=bad[0].fix,
+            fault=Fault.HOST,
+        )
+
+
 def history(as_json: AsJson = False) -> None:
     """Everything this box ever did, oldest first."""
     with show.progress() as report:
@@ -139,4 +158,5 @@ COMMANDS = {
     "status": status,
     "health": health,
     "history": history,
+    "doctor": doctor,
 }

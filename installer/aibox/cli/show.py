@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from aibox.errors import AiboxError
+from aibox.errors import AiboxError, Failed, Fault
 from aibox.progress import Progress, Report
 
 _HEARTBEAT_S = 4.0
@@ -59,15 +59,30 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
 
 @contextmanager
 def progress() -> Iterator[Report]:
-    """A reporter whose lines never pause for more than 5 s: silence is filled with a heartbeat."""
+    """A reporter whose lines never pause for more than 5 s: silence is filled with a heartbeat.
+
+    An interrupt (Ctrl-C) inside becomes an `AiboxError` that says how to go on.
+    """
     state = _Heartbeat()
     thread = threading.Thread(target=state.run, daemon=True)
     thread.start()
     try:
         yield state.report
+    except KeyboardInterrupt as error:
+        # Here, because the command-line library would end the process with a bare "Aborted!".
+        raise _interrupted() from error
     finally:
         state.stop.set()
         thread.join()
+
+
+def _interrupted() -> AiboxError:
+    return Failed(
+        "interrupted",
+        "the command was interrupted",
+        hint="what was half done is undone or finished by: ./aibox recover",
+        fault=Fault.YOU,
+    )
 
 
 class _Heartbeat:

@@ -1,0 +1,104 @@
+"""One verdict on an installed box, with a fix for every finding. Never changes anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aibox.box.journal import Intent, Unreadable
+from aibox.box.runtime import ServiceStatus
+from aibox.box.store import Store
+from aibox.preflight import Finding, Status
+
+
+def examine(
+    store: Store, services: tuple[ServiceStatus, ...], ready: tuple[bool, str]
+) -> tuple[Finding, ...]:
+    """Every finding about the store and the services; blobs are hashed unless this boot did.
+
+    `ready` is what the box says of itself: whether it can answer, and why not.
+    """
+    return (
+        _interrupted(store),
+        _current(store),
+        *_generations(store),
+        _record(store),
+        *_services(services),
+        _answers(ready),
+    )
+
+
+def _finding(check: str, good: bool, found: str, expected: str, fix: str) -> Finding:
+    status = Status.OK if good else Status.VETO
+    return Finding(check=check, status=status, found=found, expected=expected, fix=fix)
+
+
+def _interrupted(store: Store) -> Finding:
+    intent = store.journal.read()
+    found = "nothing open"
+    if isinstance(intent, Intent):
+        found = f"an interrupted {intent.action.value}, phase {intent.phase.value}"
+    elif isinstance(intent, Unreadable):
+        found = "an intent that cannot be read"
+    return _finding(
+        "interrupted command",
+        intent is None,
+        found,
+        "no interrupted command",
+        "finish or undo it: ./aibox recover",
+    )
+
+
+def _current(store: Store) -> Finding:
+    number = store.current()
+    return _finding(
+        "current generation",
+        number is not None and number == store.slots.load().last_good,
+        "none" if number is None else f"generation {number}",
+        "the generation that passed its gate last",
+        "let the box find its way back: ./aibox recover",
+    )
+
+
+def _generations(store: Store) -> Iterator[Finding]:
+    for number in store.generations():
+        damage = store.damage(number, deep=True)
+        yield _finding(
+            f"generation {number}",
+            not damage,
+            "; ".join(f"{one.path}: {one.reason}" for one in damage[:3]) or "every byte as sealed",
+            "every byte as sealed",
+            "mend the one in use by installing its release again: ./aibox install",
+        )
+
+
+def _record(store: Store) -> Finding:
+    history = store.history.read()
+    return _finding(
+        "record",
+        history.unreadable_lines == 0,
+        f"{len(history.entries)} entries, {history.unreadable_lines} unreadable lines",
+        "every line readable",
+        "keep a copy of record.jsonl as evidence, then look at: ./aibox history",
+    )
+
+
+def _services(services: tuple[ServiceStatus, ...]) -> Iterator[Finding]:
+    for service in services:
+        yield _finding(
+            f"service {service.name}",
+            service.state == "running",
+            f"{service.state}, {service.restarts} restarts",
+            "running",
+            f"read logs/{service.name}.log in the box, then: ./aibox start",
+        )
+
+
+def _answers(ready: tuple[bool, str]) -> Finding:
+    answers, reason = ready
+    return _finding(
+        "answers",
+        answers,
+        "ready" if answers else reason,
+        "a question can be answered",
+        "see which part is missing: ./aibox status",
+    )
