@@ -13,14 +13,11 @@ descriptors in `pass_fds` (the lock of the box) until it has ended.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +25,7 @@ from typing import BinaryIO
 
 from aibox.box import ansible_inputs
 from aibox.box.ansible_events import Event, Stats, TaskResult, parse
+from aibox.box.ansible_interrupter import Interrupter
 from aibox.errors import Failed, Fault
 
 EVENT_DESCRIPTORS = "AIBOX_EVENT_FDS"
@@ -69,7 +67,7 @@ def run(
         ending.note(event)
         on_event(event)
 
-    with _Interrupter() as interrupter:
+    with Interrupter() as interrupter:
         _play(command, relay, interrupter)
     return ending.judge(run_folder / "ansible.log", cancelled=interrupter.asked)
 
@@ -132,44 +130,6 @@ def _cancelled() -> Failed:
     )
 
 
-class _Interrupter:
-    """Turns SIGINT and SIGTERM of the CLI into SIGINT for Ansible, which then ends by itself.
-
-    It is in place before Ansible starts: an ignored SIGINT (`nohup`, a background job) would be
-    inherited and make Ansible deaf to the one sent here; a handled one is not.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._process: subprocess.Popen[bytes] | None = None
-        self._restore = contextlib.ExitStack()
-
-    def __enter__(self) -> _Interrupter:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                previous = signal.signal(number, self._receive)
-                self._restore.callback(signal.signal, number, previous)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._restore.close()
-
-    def watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Interrupt `process` from now on; at once if a signal came before it was there."""
-        self._process = process
-        if self.asked:
-            self.interrupt()
-
-    def interrupt(self) -> None:
-        """Ask Ansible to stop; of no effect once it has ended."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGINT)
-
-    def _receive(self, _number: int, _frame: object) -> None:
-        self.asked = True
-        self.interrupt()
-
-
 @dataclass(frozen=True, slots=True)
 class _Command:
     """One invocation of Ansible, as data."""
@@ -180,26 +140,19 @@ class _Command:
     pass_fds: tuple[int, ...]
 
 
-def _play(command: _Command, relay: Callable[[Event], None], interrupter: _Interrupter) -> None:
+def _play(command: _Command, relay: Callable[[Event], None], interrupter: Interrupter) -> None:
     """Start Ansible and relay its events until it has ended; it has ended on every way out.
 
     When `relay` raises, the stream closes before the wait: an Ansible nobody listens to must not
     wait for a reader.
     """
     process, lines = _start(command)
-    interrupter.watch(process)
-    try:
-        with lines:
-            for line in lines:
-                event = parse(line)
-                if event is not None:
-                    relay(event)
-    except BaseException:
-        interrupter.interrupt()
-        raise
-    finally:
-        process.wait()
-        shutil.rmtree(command.run_folder / "work", ignore_errors=True)
+    with interrupter.watching(process, lines), lines:
+        for line in lines:
+            event = parse(line)
+            if event is not None:
+                relay(event)
+    shutil.rmtree(command.run_folder / "work", ignore_errors=True)
 
 
 def _start(command: _Command) -> tuple[subprocess.Popen[bytes], BinaryIO]:
