@@ -75,3 +75,8 @@ def test_a_page_without_visible_text_is_refused(tmp_path):
 def test_thousands_of_nested_elements_do_not_exhaust_the_reader(tmp_path):
     page = written(tmp_path, "p.html", "<p>top</p>" + "<div>" * 50_000 + "deep")
     assert read(page).text.startswith("top")
+
+
+def test_a_very_long_text_without_markup_is_not_dropped(tmp_path):
+    page = written(tmp_path, "p.html", "<p>" + "가나다 " * 1_000_000)
+    assert len(read(page).text) > 3_900_000

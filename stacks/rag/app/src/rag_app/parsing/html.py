@@ -50,8 +50,9 @@ def parse_html(file: BinaryIO, limits: Limits) -> ParsedDocument:
 
 
 def _tree(text: str) -> etree._Element:
+    # Without `huge_tree` a text of more than 10 MB is dropped without a word.
     parser = lxml_html.HTMLParser(
-        encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True
+        encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=True
     )
     try:
         return lxml_html.document_fromstring(text.encode(), parser=parser)

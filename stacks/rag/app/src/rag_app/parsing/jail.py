@@ -129,14 +129,16 @@ class Jails:
         if outcome.late or outcome.code == -signal.SIGXCPU:
             seconds = self.limits.wall_seconds if outcome.late else self.limits.cpu_seconds
             raise refused("out-of-time", limit=seconds)
-        if outcome.code == 0:
-            try:
+        try:
+            if outcome.code == 0:
                 return decode(answer, self.limits)
-            except MalformedResult as error:
-                raise refused("parser-crashed") from error
-        if outcome.peak_bytes > self.limits.memory_bytes * _MEMORY_SHARE:
-            raise refused("out-of-memory", limit=megabytes(self.limits.memory_bytes))
-        raise refused("parser-crashed")
+            raise MalformedResult(f"the reader ended with {outcome.code}")
+        except MalformedResult as error:
+            # Libraries fail in many ways when memory ends; how much they had tells.
+            if outcome.peak_bytes > self.limits.memory_bytes * _MEMORY_SHARE:
+                limit = megabytes(self.limits.memory_bytes)
+                raise refused("out-of-memory", limit=limit) from error
+            raise refused("parser-crashed") from error
 
     def _send(self, extension: str, descriptors: tuple[int, int, int]) -> subprocess.Popen[bytes]:
         message = extension.encode("ascii", "ignore")[:MESSAGE_BYTES].ljust(MESSAGE_BYTES, b"\0")
