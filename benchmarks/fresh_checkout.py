@@ -1,11 +1,11 @@
-"""From a fresh checkout to the first cited answer: seconds and bytes, and the share spent downloading.
+"""From a fresh checkout to the first cited answer: seconds, bytes, the share spent downloading.
 
 Usage: python3 benchmarks/fresh_checkout.py [--runs 3]
 
-Each run clones this repository's HEAD into an empty folder with an empty home, so no cache of pip
-and no earlier box helps. Packages come from the configured index only (PIP_INDEX_URL and proxies are
-honoured; folders of wheels and pip.conf are not). Time is read off what the commands themselves say:
-a line on standard error belongs to its activity until the next line.
+Each run clones this repository's HEAD into an empty folder with an empty home, so no cache of
+pip and no earlier box helps. Packages come from the configured index only (PIP_INDEX_URL and
+proxies are honoured; folders of wheels and pip.conf are not). Time is read off what the commands
+themselves say: from a line on standard error on, its activity lasts until another is named.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 QUESTION = "How do I roll back a failed upgrade?"
 DOCUMENT = "upgrade-and-rollback.md"
 
-# The first that is found in a line names what goes on from there; a line that names nothing new goes on.
+# The first that is found in a line names what goes on from there.
 ACTIVITIES = (
     (r"^\./aibox: creating the environment", "create the environment of the command line"),
     (r"^\./aibox: (asking the package index|fetching)", "download"),
@@ -54,7 +54,7 @@ class Stopwatch:
         self.megabytes = 0.0
 
     def run(self, activity: str, command: list[str], folder: Path, home: Path) -> str:
-        """Run a command, book its time, and give its standard output; stops the benchmark if it fails."""
+        """Run a command, book its time, and give its standard output; exits if it fails."""
         began = time.monotonic()
         with subprocess.Popen(
             command,
