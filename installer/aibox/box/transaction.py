@@ -214,6 +214,13 @@ class Transaction:
             runtime.apply() if self.intent.target is not None else runtime.stop()
         except AiboxError as error:
             return error
+        except Exception as error:
+            return Failed(
+                "runtime-broke",
+                _text(f"{type(error).__name__}: {error}"),
+                hint="find out why: aibox doctor",
+                fault=Fault.US,
+            )
         return None
 
     def _record_way_back(self, trouble: AiboxError | None) -> tuple[Entry, ...]:

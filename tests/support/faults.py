@@ -1,0 +1,67 @@
+"""Faults at the n-th change: a kill, an error of the operating system, or just a count."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+
+from aibox.box.filesystem import Kind, Operation
+
+
+@dataclass
+class Recorder:
+    """Writes down every change, and lets it happen."""
+
+    operations: list[Operation] = field(default_factory=list)
+
+    def __call__(self, operation: Operation) -> None:
+        self.operations.append(operation)
+
+
+@dataclass
+class KillAt:
+    """kill -9 of this very process just before change number `boundary` (from 0)."""
+
+    boundary: int
+    _seen: int = 0
+
+    def __call__(self, operation: Operation) -> None:
+        if self._seen == self.boundary:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._seen += 1
+
+
+@dataclass
+class FailAt:
+    """An OSError at the n-th change of some kinds; from then on always, if it `lasts`."""
+
+    boundary: int
+    number: int
+    kinds: Collection[Kind]
+    lasts: bool = False
+    fired: bool = False
+    _seen: int = 0
+
+    def __call__(self, operation: Operation) -> None:
+        if operation.kind not in self.kinds:
+            return
+        due = self._seen >= self.boundary if self.lasts else self._seen == self.boundary
+        self._seen += 1
+        if due:
+            self.fired = True
+            raise OSError(self.number, os.strerror(self.number))
+
+
+def in_a_process(work: Callable[[], object]) -> int:
+    """Run `work` in a forked process: 0 done, 1 it raised, -9 it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
