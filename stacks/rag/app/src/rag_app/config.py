@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rag_app.errors import ConfigError
 
@@ -44,7 +44,7 @@ class Corpus(_Section):
 
 
 class Tuning(_Section):
-    """The locked values: chunk sizes in characters, counts, weights without unit, thresholds in 0..1."""
+    """The locked values: sizes in characters, counts, weights without unit, thresholds in 0..1."""
 
     chunk_size: Annotated[int, Field(ge=100, le=8000)]
     chunk_overlap: Annotated[int, Field(ge=0, le=2000)]
@@ -82,11 +82,23 @@ class Engine(_Section):
 
 
 class Embedding(_Section):
-    """An OpenAI-compatible `/v1/embeddings` endpoint serving the release's embedding model."""
+    """An OpenAI-compatible `/v1/embeddings` endpoint serving the release's embedding model.
+
+    Cosine similarities count as evidence 0 at `similarity_floor` and 1 at `similarity_ceiling`;
+    where these lie depends on the model.
+    """
 
     url: str
     model: str
     dimension: Annotated[int, Field(ge=1)]
+    similarity_floor: Annotated[float, Field(ge=-1, le=1)] = 0.4
+    similarity_ceiling: Annotated[float, Field(ge=-1, le=1)] = 0.8
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Embedding:
+        if self.similarity_floor >= self.similarity_ceiling:
+            raise ValueError("similarity_floor must be below similarity_ceiling")
+        return self
 
 
 class Config(_Section):

@@ -17,7 +17,7 @@ _QUESTION_TIMEOUT_S = 5.0
 
 
 class EmbeddingClient:
-    """Vectors of texts; `config.url` ends before `/embeddings`. Every failure: `EmbeddingFailed`."""
+    """Vectors of texts; `config.url` ends before `/embeddings`. Raises `EmbeddingFailed`."""
 
     def __init__(self, config: Embedding) -> None:
         self._config = config
@@ -45,6 +45,11 @@ class EmbeddingClient:
         except httpx.HTTPError as error:
             raise EmbeddingFailed("the embedding model cannot be reached") from error
         return self._vectors(response, 1)[0]
+
+    @property
+    def similarity(self) -> tuple[float, float]:
+        """Cosine similarities that are no evidence and full evidence."""
+        return self._config.similarity_floor, self._config.similarity_ceiling
 
     async def close(self) -> None:
         """Close the connections."""

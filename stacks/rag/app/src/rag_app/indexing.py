@@ -8,6 +8,7 @@ content, which it notices by the number of points of each document.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rag_app.embedding import EmbeddingClient
@@ -21,6 +22,8 @@ from rag_app.vectors.bm25 import Bm25
 from rag_app.vectors.signature import KEPT_SIGNATURES
 
 BATCH = 500
+# Terms of more chunks than this are counted twice instead of being kept: 20 KB each.
+KEPT_TERMS = 2000
 # How far the average length may move before the weights of old chunks are made anew.
 TOLERATED_DRIFT = 0.1
 
@@ -113,13 +116,14 @@ class ChunkIndexer:
         self, document_id: str, chunks: Sequence[StoredChunk], progress: Progress | None
     ) -> float:
         """Count terms and write the points; the average length that was used."""
-        terms = [count_terms(indexed_text(stored.chunk)) for stored in chunks]
-        average = self._library.count_terms(document_id, self._signature, terms).average_length
+        counted = [_terms(stored) for stored in chunks] if len(chunks) <= KEPT_TERMS else None
+        counts = counted or (_terms(stored) for stored in chunks)
+        average = self._library.count_terms(document_id, self._signature, counts).average_length
         bm25 = Bm25(self._k1, self._b, average)
         for first in range(0, len(chunks), BATCH):
             batch = chunks[first : first + BATCH]
-            weights = [bm25.weigh(counted) for counted in terms[first : first + BATCH]]
-            points = zip(batch, weights, self._dense(batch), strict=True)
+            terms = counted[first : first + BATCH] if counted else map(_terms, batch)
+            points = zip(batch, map(bm25.weigh, terms), self._dense(batch), strict=True)
             self._vectors.upsert(
                 [Point(stored.id, document_id, sparse, dense) for stored, sparse, dense in points]
             )
@@ -142,9 +146,16 @@ class ChunkIndexer:
 
 
 def indexed_text(chunk: Chunk) -> str:
-    """What is searched: the chunk below its headings, those in its text not counted twice."""
-    headings = [heading for heading in chunk.heading_path if heading not in chunk.text]
-    return "\n".join((*headings, chunk.text))
+    """What is searched: the chunk below its headings.
+
+    A heading that also begins the text counts twice: the section about a word ranks above the
+    sections that mention it.
+    """
+    return "\n".join((*chunk.heading_path, chunk.text))
+
+
+def _terms(stored: StoredChunk) -> Counter[int]:
+    return count_terms(indexed_text(stored.chunk))
 
 
 def _is_broken(item: IndexedDocument, points: Mapping[str, int]) -> bool:

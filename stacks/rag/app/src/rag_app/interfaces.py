@@ -182,7 +182,7 @@ class Hits:
 
 
 class VectorWriter(Protocol):
-    """Synchronous side, for ingest. Every call raises `VectorsUnavailable` when it cannot be done."""
+    """Synchronous side, for ingest. Raises `VectorsUnavailable` when a call cannot be done."""
 
     def ensure(self) -> str:
         """Make the collection of this signature exist; returns the name of its index."""
@@ -233,7 +233,9 @@ class Indexer(Protocol):
         parsed: ParsedDocument,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Chunk, store and index a parsed document, then set READY (`progress(done, total)` in chunks).
+        """Chunk, store and index a parsed document, then set READY.
+
+        `progress(done, total)` counts chunks.
 
         Raises `Superseded` if it was replaced or removed meanwhile, `VectorsUnavailable` if the
         vector store cannot be reached (the document then stays INDEXING and heals on retry).
@@ -250,7 +252,7 @@ class Indexer(Protocol):
         """
 
     def mark_ready(self, release: str) -> None:
-        """Record that the release's corpus is searchable now; call when nothing of it is pending."""
+        """Record that the release's corpus is searchable; for when nothing of it is pending."""
 
 
 class Searcher(Protocol):
@@ -291,4 +293,4 @@ class Extractor(Protocol):
     """The engine without a language model; pure and deterministic, a few milliseconds."""
 
     def extract(self, question: str, passages: Sequence[Passage], language: str) -> Extract:
-        """Quote the sentences that answer best; an empty extract when no passage has any evidence."""
+        """Quote the sentences that answer best; empty when no passage has any evidence."""

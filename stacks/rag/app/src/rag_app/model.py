@@ -43,7 +43,10 @@ class Chunk:
 
 
 class DocumentState(Enum):
-    """Where a document stands; only READY documents are searchable."""
+    """Where a document stands; only READY documents are searchable.
+
+    One that is being replaced is searchable with its old text until the new one is stored.
+    """
 
     QUEUED = "queued"
     PARSING = "parsing"
@@ -78,7 +81,10 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A search hit. `score` is the fused score; `evidence` in 0..1 says how much of the question it covers."""
+    """A search hit. `evidence` in 0..1 says how much of the question it covers.
+
+    `score` in 0..1 is the fused score, made smaller where the language is not the question's.
+    """
 
     chunk_id: int
     document_id: str

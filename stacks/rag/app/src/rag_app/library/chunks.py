@@ -46,7 +46,7 @@ class ChunkTables:
         """The completely indexed chunks with these ids that still exist; O(number of ids)."""
         rows = self.database.connection.execute(
             f"{_CHUNK} JOIN indexed USING (document_id, signature)"
-            " WHERE complete AND chunks.id IN (SELECT value FROM json_each(?))",
+            " WHERE complete AND chunks.id IN (SELECT value FROM json_each(?))",  # noqa: S608
             (orjson.dumps(list(ids)).decode(),),
         )
         return {row[0]: _stored(row) for row in rows}

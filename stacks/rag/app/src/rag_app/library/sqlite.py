@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -50,6 +50,15 @@ class SqliteLibrary(DocumentTables):
         """Mark a claimed document as indexed and READY; False if it was replaced or removed."""
         indexed = self.complete(claim.document.id, signature, average_length)
         return indexed and self.set_state(claim, DocumentState.READY)
+
+    def frequencies(
+        self, signature: str
+    ) -> Callable[[Sequence[int]], tuple[Mapping[int, int], int]]:
+        """A function from terms to how many chunks hold each, and the number of all chunks."""
+        return lambda terms: (
+            self.term_frequencies(signature, terms),
+            self.statistics(signature).chunks,
+        )
 
     def corpus_ready(self, release: str, signature: str, index: str) -> bool:
         """Whether `mark_corpus_ready` was called with exactly these values last."""

@@ -43,9 +43,15 @@ _LIGHT_VERB = re.compile(
 )
 _RULES = (_LIGHT_VERB, _ENDING, _PARTICLE)
 
+# A syllable's code point is _FIRST_SYLLABLE + (initial * _VOWELS + vowel) * _FINALS + final.
 _FIRST_SYLLABLE = ord("가")
+_VOWELS = 21
 _FINALS = 28
 _FINAL_BIEUP = 17
+# Endings that are no more than a last consonant: 옮길, 옮긴, 옮김, 옮깁, 옮겼 are forms of 옮기.
+_INFLECTED_FINALS = frozenset((4, 8, 16, _FINAL_BIEUP, 20))
+# Contractions: 옮겨 is 옮기어 (ㅕ of ㅣ), 바꿔 is 바꾸어 (ㅝ of ㅜ), 봐 is 보아 (ㅘ of ㅗ).
+_UNCONTRACTED_VOWELS = {6: 20, 14: 13, 9: 8}
 
 
 def stem(word: str, shortest: int = 2) -> str:
@@ -70,6 +76,11 @@ def is_light_verb(word: str) -> bool:
     return _LIGHT_VERB.match(word) is not None
 
 
+def is_predicate(word: str, stem: str) -> bool:
+    """Whether what was stripped from `word` to get `stem` ends only verbs and adjectives."""
+    return word != stem and any(rule.search(word, 1) for rule in (_LIGHT_VERB, _ENDING))
+
+
 def bare_noun(word: str) -> str:
     """The one-syllable noun of a two-syllable word that may end in a particle (값을), else ""."""
     return word[0] if len(word) == 2 and _PARTICLE.search(word, 1) else ""
@@ -80,9 +91,24 @@ def certain_noun(word: str) -> str:
     return word[0] if len(word) == 2 and word[1] in "은는을를" else ""
 
 
+def dictionary_forms(stem: str) -> tuple[str, ...]:
+    """What an inflected verb may be a form of: 옮기 for 옮길, 옮겨; nonsense for nouns."""
+    code = ord(stem[-1]) - _FIRST_SYLLABLE if len(stem) > 1 else -1
+    if code < 0:
+        return ()
+    syllable, final = divmod(code, _FINALS)
+    initial, vowel = divmod(syllable, _VOWELS)
+    if final and final not in _INFLECTED_FINALS:
+        return ()
+    vowels = {vowel, _UNCONTRACTED_VOWELS.get(vowel, vowel)}
+    forms = (_FIRST_SYLLABLE + (initial * _VOWELS + one) * _FINALS for one in sorted(vowels))
+    return tuple(form for last in forms if (form := stem[:-1] + chr(last)) != stem)
+
+
 def _strip_once(word: str, shortest: int) -> str:
     for rule in _RULES:
-        found = rule.search(word, shortest)
+        # Many verbs have one syllable (읽습니다), and their endings are unmistakable.
+        found = rule.search(word, min(shortest, 1) if rule is _ENDING else shortest)
         if found:
             return _without_bieup(word[: found.start()], found[0])
     return word

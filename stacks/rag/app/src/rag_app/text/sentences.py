@@ -46,7 +46,10 @@ _COMMAND = re.compile(
 )
 # A full stop ends a sentence only before white space and something that can begin one.
 _BREAK = re.compile(
-    r"(?:[.!?。！？…]+[\"'”’)\]]*)(?=\s+[\"'“‘(\[`]*[A-Z0-9가-힣`\"'“(])|(?<=[。！？])(?=\S)"
+    r"[.!?。！？…]+[\"'”’)\]`]*(?=\s+[\"'“‘(\[`]*[A-Z0-9가-힣])"
+    # A Korean sentence may go on with a command or a name in small letters.
+    r"|(?<=[가-힣])[.!?…]+[\"'”’)\]`]*(?=\s+\S)"
+    r"|[。！？](?=\S)"
 )
 _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|approx|no|nr|fig|dr|mr|mrs|ms|prof|inc|ltd|st|sec|ch|vol)"

@@ -27,7 +27,7 @@ _BROKEN = "broken"
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """`name` changes only when the content was lost; `optimised` points were in the last packing."""
+    """`name` changes when the content was lost; `optimised` points were in the last packing."""
 
     name: str
     shard: str

@@ -1,0 +1,5 @@
+"""From a question to passages: search by words and by meaning, fused, with their evidence."""
+
+from rag_app.retrieval.searcher import HybridSearcher
+
+__all__ = ["HybridSearcher"]
