@@ -11,6 +11,7 @@ is void; the pieces after it replace it), and always one `Finished` at the end. 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -138,7 +139,7 @@ class Answerer:
             except EngineFailed as error:
                 reason = str(error)
                 yield Degraded(reason)
-        for event in self._extracted(asked, passages, language, reason, clock):
+        for event in await self._extracted(asked, passages, language, reason, clock):
             yield event
 
     async def _search(self, question: Question, language: str) -> tuple[str, tuple[Passage, ...]]:
@@ -166,7 +167,7 @@ class Answerer:
             writing.text, writing.citations(), engine, language, clock, usage=writing.usage
         )
 
-    def _extracted(
+    async def _extracted(
         self,
         asked: str,
         passages: Sequence[Passage],
@@ -174,7 +175,8 @@ class Answerer:
         reason: str,
         clock: _Clock,
     ) -> list[Event]:
-        extract = self._extractor.extract(asked, passages, language)
+        # It counts words in the library, which may have to wait for the disk.
+        extract = await asyncio.to_thread(self._extractor.extract, asked, passages, language)
         if not extract.citations:
             return self._not_in_documents(language, EXTRACTIVE, clock, degraded=reason)
         clock.mark("first_piece_ms")

@@ -63,7 +63,8 @@ def build(services: Services, close: Close | None = None) -> ASGIApp:
     app.state.services = services
     names = {route.endpoint: route.path for route in routes}
     # Around Starlette and not inside it: its own answer to a bug needs the headers as well.
-    guarded = GuardOrigin(app, services.config.server.allowed_hosts)
+    server = services.config.server
+    guarded = GuardOrigin(app, (*server.allowed_hosts, server.host))
     return MeasureRequests(SecureHeaders(guarded), services.metrics, names)
 
 

@@ -1,0 +1,107 @@
+"""The web process: the real parts put together, and served by uvicorn."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from rag_app import prompts
+from rag_app.answer import Answerer
+from rag_app.config import Config
+from rag_app.embedding import EmbeddingClient
+from rag_app.engines.extractive import ExtractiveEngine
+from rag_app.engines.openai import OpenAIEngine
+from rag_app.errors import ConfigError
+from rag_app.library import SqliteLibrary
+from rag_app.retrieval.searcher import HybridSearcher
+from rag_app.vectors.client import VectorReaderClient
+from rag_app.vectors.signature import index_signature
+from rag_app.web.admission import Admission
+from rag_app.web.app import build
+from rag_app.web.services import Services
+
+GRACEFUL_SHUTDOWN_S = 5
+BACKLOG = 512
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `ConfigError`, also for an address that is taken."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # One line for each call of ours to another process would fill the log and tell nothing.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    app = compose(config)
+    with listen(config.server.host, config.server.port) as listener:
+        uvicorn.Server(
+            uvicorn.Config(
+                app,
+                loop="uvloop",
+                http="httptools",
+                access_log=False,
+                server_header=False,
+                log_config=None,
+                timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
+            )
+        ).run([listener])
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises `ConfigError` with the reason."""
+    name = host.strip("[]")
+    family = socket.AF_INET6 if ":" in name else socket.AF_INET
+    try:
+        return socket.create_server((name, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ConfigError(
+            f"server: cannot listen on {host}:{port}: {reason}."
+            f" To see who does type: ss -ltnp 'sport = :{port}'"
+        ) from error
+
+
+def compose(config: Config) -> ASGIApp:
+    """The application over the library, the vector process and the engine that `config` names."""
+    texts = prompts.load(config.prompts)
+    model = _language_model(config, texts)
+    signature = index_signature(config.tuning, config.embedding)
+    library = SqliteLibrary(config.storage.data)
+    vectors = VectorReaderClient(config.storage.vectors_socket, signature)
+    embedding = EmbeddingClient(config.embedding) if config.embedding else None
+    searcher = HybridSearcher(library, vectors, signature, config.tuning, embedding)
+    services = Services(
+        config=config,
+        library=library,
+        searcher=searcher,
+        vectors=vectors,
+        answerer=Answerer(
+            searcher=searcher,
+            extractor=ExtractiveEngine(config.tuning.max_quotes, library.frequencies(signature)),
+            model=model,
+            prompts=texts,
+            tuning=config.tuning,
+            release=config.release,
+        ),
+        uploads=config.storage.data / "uploads",
+        admission=Admission(config.server.max_concurrent_answers),
+    )
+    opened = [part.close for part in (model, embedding, vectors) if part]
+    return build(services, partial(_close, opened, library))
+
+
+def _language_model(config: Config, texts: prompts.PromptTexts) -> OpenAIEngine | None:
+    if config.engine.kind == "extractive":
+        return None
+    return OpenAIEngine(
+        config.engine, config.tuning, texts, connections=config.server.max_concurrent_answers
+    )
+
+
+async def _close(opened: Sequence[Callable[[], Awaitable[None]]], library: SqliteLibrary) -> None:
+    for close in opened:
+        await close()
+    library.close()
