@@ -175,7 +175,10 @@ def test_python_code_is_confined_by_any_one_measure(attempt, without, tmp_path):
     ("measure", "attempt"),
     [
         ("seccomp", SOCKET_CALL),
-        ("seccomp", "import ctypes; ctypes.CDLL(None).kill(os.getppid(), 0) == 0 or os.read(-1, 1)"),
+        (
+            "seccomp",
+            "import ctypes; ctypes.CDLL(None).kill(os.getppid(), 0) == 0 or os.read(-1, 1)",
+        ),
         ("landlock", "open(box + '/secret').read()"),
         ("landlock", "os.listdir(box)"),
     ],

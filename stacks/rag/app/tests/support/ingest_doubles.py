@@ -17,7 +17,6 @@ from rag_app.interfaces import Point
 from rag_app.library import SqliteLibrary
 from rag_app.model import Document, DocumentState
 from rag_app.parsing.jail import Jails
-from rag_app.parsing.limits import Limits
 from rag_app.vectors.signature import index_signature
 
 DEADLINE_S = 30.0
@@ -61,10 +60,22 @@ class VectorWriterDouble:
             raise VectorsUnavailable("the double is away")
 
 
+class LastingJails(Jails):
+    """Real jails that several workers use one after the other; `end` closes them."""
+
+    def close(self) -> None:
+        """A worker that ends leaves them to the next one."""
+
+    def end(self) -> None:
+        """Kill zygote and jails."""
+        super().close()
+
+
 class IngestBox:
     """A box root with a library, the double of the vectors, and a worker to start and stop."""
 
-    def __init__(self, folder: Path, **tuning: int) -> None:
+    def __init__(self, folder: Path, jails: Jails, **tuning: int) -> None:
+        self.jails = jails
         self.corpus = folder / "documents"
         self.corpus.mkdir(exist_ok=True)
         config = make_config(folder, corpus={"path": self.corpus})
@@ -78,16 +89,15 @@ class IngestBox:
         """A worker runs in here; on leaving it is stopped as by SIGTERM."""
         stop = threading.Event()
         indexer = make_indexer(self.config, self.library, self.vectors, self.signature)
-        with Jails(Limits()) as jails:
-            worker = Worker(self.config, self.library, self.vectors, indexer, jails, stop)
-            thread = threading.Thread(target=worker.run)
-            thread.start()
-            try:
-                yield
-            finally:
-                stop.set()
-                thread.join(DEADLINE_S)
-                assert not thread.is_alive()
+        worker = Worker(self.config, self.library, self.vectors, indexer, self.jails, stop)
+        thread = threading.Thread(target=worker.run)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive()
 
     def run(self) -> dict[str, Document]:
         """Work until every document is READY or FAILED and the corpus is marked; all, by name."""

@@ -19,6 +19,7 @@ import socket
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -200,16 +201,16 @@ def _answer_of(refusal: DocumentRefused) -> Result:
 def _bury(jail: _Jail, late: bool) -> None:
     """Kill the jail with its whole group, and report how it ended."""
     for kill in (os.killpg, os.kill):
-        try:
+        with suppress(ProcessLookupError):
             kill(jail.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     _, status, usage = os.wait4(jail.pid, 0)
     code = os.waitstatus_to_exitcode(status)
     outcome = {"code": code, "late": late, "peak_bytes": usage.ru_maxrss * 1024}
     os.close(jail.life)
-    with os.fdopen(jail.outcome, "wb") as pipe:
-        pipe.write(json.dumps(outcome).encode())
+    # The worker may have given up waiting, or be dead; the other jails must be buried all the same.
+    with suppress(BrokenPipeError):
+        os.write(jail.outcome, json.dumps(outcome).encode())
+    os.close(jail.outcome)
 
 
 def _kill_all(jails: dict[int, _Jail]) -> None:
