@@ -102,7 +102,7 @@ def scan(root: Path, name: str, role: Role, folder: str, patterns: Iterable[str]
             sha256=digest.of_bytes(path.read_bytes()),
         )
         for path in paths
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
+        if path.is_file() and not _is_cache(path.relative_to(base))
     ]
     if not files:
         raise Failed(
@@ -113,6 +113,12 @@ def scan(root: Path, name: str, role: Role, folder: str, patterns: Iterable[str]
             fault=Fault.YOU,
         )
     return Tree(name=name, role=role, root=folder, files=tuple(files), **_OURS)
+
+
+def _is_cache(path: Path) -> bool:
+    """Whether tools left it there: hidden files, compiled modules."""
+    hidden = any(part.startswith(".") for part in path.parts)
+    return hidden or "__pycache__" in path.parts or path.suffix == ".pyc"
 
 
 def _requirements(content: Content) -> list[str]:

@@ -121,9 +121,10 @@ def test_upgrading_an_unknown_package_is_refused(content: Content) -> None:
 
 
 def test_caches_are_not_part_of_a_tree(content: Content) -> None:
-    cache = content.root / "stacks/rag/app/src/rag_app/__pycache__"
-    cache.mkdir()
-    (cache / "model.cpython-311.pyc").write_bytes(b"x")
+    for name in ("__pycache__/model.cpython-311.pyc", ".mypy_cache/3.11/cache.db", ".hidden"):
+        left = content.root / "stacks/rag/app/src/rag_app" / name
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"x")
     made = lock_with(content, DoubleOfIndex(("one", "1.0", "one")))
     app = next(tree for tree in made.tree if tree.role is Role.APP)
     assert [file.path for file in app.files] == ["rag_app/model.py"]
