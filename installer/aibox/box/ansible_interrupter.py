@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 ASK_AGAIN_S = 2.0
 """Longer than Ansible needs to stop its workers (0.7 s), so that only a lost SIGINT is repeated."""
@@ -51,7 +51,7 @@ class Interrupter:
         self._restore.close()
 
     @contextlib.contextmanager
-    def watching(self, process: subprocess.Popen[bytes], pipe: BinaryIO) -> Iterator[None]:
+    def watching(self, process: subprocess.Popen[bytes], pipe: IO[bytes]) -> Iterator[None]:
         """Wait for the end of `process`, which holds the other end of `pipe`, on the way out.
 
         Hastens it when the body raises, or when a signal comes or came before.

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import BinaryIO
+from typing import IO
 
 import pytest
 
@@ -34,7 +34,7 @@ while True:
 """
 
 
-def start(code: str) -> tuple[subprocess.Popen[bytes], BinaryIO]:
+def start(code: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     assert process.stdout is not None
     return process, process.stdout

@@ -1,0 +1,41 @@
+"""Roles are run for real, on this host and into a temporary folder."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ansible_runs import ROLES, Runs
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    """Plays whose user has an empty home and no systemd."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    return Runs(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def load_module() -> Callable[[str], ModuleType]:
+    """Loads a role's module from its file, `role/name`, as Ansible does."""
+
+    def load(name: str) -> ModuleType:
+        role, module = name.split("/")
+        path = ROLES / role / "library" / f"{module}.py"
+        spec = importlib.util.spec_from_file_location(module, path)
+        assert spec is not None
+        assert spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        sys.modules[module] = loaded  # dataclasses look their module up by name
+        spec.loader.exec_module(loaded)
+        return loaded
+
+    return load

@@ -1,0 +1,203 @@
+"""The role box_layout, run for real in a temporary folder; systemd is a double."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from aibox.box.layout import Layout
+from aibox.errors import Failed
+from aibox.preflight import Status, read_report
+from ansible_runs import PLAYBOOKS, Runs
+
+PROVISION = PLAYBOOKS / "provision.yml"
+REMOVE = PLAYBOOKS / "remove.yml"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A rendered unit, where it belongs, and where the role reports about it."""
+
+    source: Path
+    destination: Path
+    report: Path
+
+
+def unit_of(runs: Runs) -> Unit:
+    source = runs.folder / "rendered"
+    source.write_text("[Service]\nExecStart=/bin/true {{ 1 + 1 }}\n")
+    destination = runs.folder / "home" / ".config" / "systemd" / "user" / "aibox.service"
+    return Unit(source, destination, runs.folder / "unit.json")
+
+
+def variables(root: Path, unit: Unit | None = None) -> dict[str, object]:
+    folders: dict[str, object] = {"box_layout_root": root}
+    if unit is None:
+        return folders
+    return {
+        **folders,
+        "box_layout_unit_source": unit.source,
+        "box_layout_unit_destination": unit.destination,
+        "box_layout_report": unit.report,
+    }
+
+
+def removal_variables(unit: Unit) -> dict[str, object]:
+    return {"box_layout_unit_destination": unit.destination}
+
+
+def modes(root: Path) -> dict[str, int]:
+    """The mode of every folder below `root`, itself included."""
+    return {
+        str(Path(folder).relative_to(root)): Path(folder).stat().st_mode & 0o7777
+        for folder, _, _ in os.walk(root)
+    }
+
+
+def test_check_mode_on_a_virgin_host_announces_and_makes_nothing(runs: Runs) -> None:
+    root = runs.folder / "new" / "box"
+    assert runs.play(PROVISION, variables(root), check=True).changed == 1
+    assert not root.parent.exists()
+
+
+def test_every_folder_is_made_once_and_private(runs: Runs) -> None:
+    root = runs.folder / "새 상자 100% {{ 1 + 1 }}"
+    assert runs.play(PROVISION, variables(root)).changed == 1
+    assert set(modes(root).values()) == {0o700}
+    assert {path for path in Layout(root).directories() if not path.is_dir()} == set()
+    assert {"data/rag", "environments", "logs", "runs", "trust"} <= modes(root).keys()
+    assert runs.play(PROVISION, variables(root)).changed == 0
+
+
+def test_a_mode_that_was_changed_is_repaired_and_content_is_kept(runs: Runs) -> None:
+    root = runs.folder / "box"
+    runs.play(PROVISION, variables(root))
+    document = root / "data" / "rag" / "document.txt"
+    document.write_text("kept")
+    (root / "data").chmod(0o755)
+    assert runs.play(PROVISION, variables(root)).changed == 1
+    assert modes(root)["data"] == 0o700
+    assert document.read_text() == "kept"
+
+
+def test_a_file_where_a_folder_belongs_is_named(runs: Runs) -> None:
+    root = runs.folder / "box"
+    root.mkdir()
+    (root / "gens").touch()
+    with pytest.raises(Failed, match="gens is not a folder"):
+        runs.play(PROVISION, variables(root))
+    assert [path.name for path in root.iterdir()] == ["gens"]
+
+
+@pytest.fixture(scope="module")
+def box_folders(load_module: Callable[[str], ModuleType]) -> ModuleType:
+    return load_module("box_layout/box_folders")
+
+
+def test_a_link_below_the_root_is_refused_and_at_the_root_followed(
+    box_folders: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "disk").mkdir(mode=0o700)
+    (tmp_path / "box").symlink_to(tmp_path / "disk")
+    inner = tmp_path / "box" / "data"
+    assert box_folders.differences([tmp_path / "box", inner], 0o700).made == [str(inner)]
+    inner.symlink_to(tmp_path)
+    with pytest.raises(box_folders.Obstructed, match="data"):
+        box_folders.differences([tmp_path / "box", inner], 0o700)
+
+
+def test_a_narrow_umask_takes_nothing_from_the_mode(
+    box_folders: ModuleType, tmp_path: Path
+) -> None:
+    before = os.umask(0o777)
+    try:
+        box_folders.apply(box_folders.Changes(made=[str(tmp_path / "a")]), 0o700)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+# A double of `systemctl --user`: a unit is known when its file is there, enabled when noted so.
+SYSTEMCTL = """\
+#!/bin/sh
+echo "systemctl $*" >> '{state}/calls'
+[ "$1" = --user ] && shift
+unit='{units}/aibox.service'
+case "$1" in
+    show-environment) echo HOME=/ ;;
+    daemon-reload) ;;
+    show)
+        [ -e "$unit" ] || {{ echo LoadState=not-found; exit 0; }}
+        echo LoadState=loaded; echo ActiveState=inactive ;;
+    is-enabled) [ -e '{state}/enabled' ] && echo enabled || {{ echo disabled; exit 1; }} ;;
+    enable) touch '{state}/enabled' ;;
+    disable) rm -f '{state}/enabled' ;;
+    *) exit 1 ;;
+esac
+"""
+LOGINCTL = "#!/bin/sh\nexit {status}\n"
+
+
+@dataclass(frozen=True)
+class Systemd:
+    """The double's folder of state, and the unit that is to be installed."""
+
+    state: Path
+    unit: Unit
+
+    def enabled(self) -> bool:
+        return (self.state / "enabled").exists()
+
+
+@pytest.fixture
+def systemd(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Systemd:
+    state, unit = runs.folder / "systemd", unit_of(runs)
+    state.mkdir()
+    program(state / "systemctl", SYSTEMCTL.format(state=state, units=unit.destination.parent))
+    program(state / "loginctl", LOGINCTL.format(status=1))
+    monkeypatch.setenv("PATH", f"{state}:{os.environ['PATH']}")
+    return Systemd(state, unit)
+
+
+def program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+def test_the_unit_is_installed_enabled_left_alone_and_taken_away(
+    runs: Runs, systemd: Systemd
+) -> None:
+    root, unit = runs.folder / "box", systemd.unit
+    given = variables(root, unit)
+    runs.play(PROVISION, given, check=True)
+    assert not unit.destination.exists()
+    runs.play(PROVISION, given)
+    assert unit.destination.read_text() == unit.source.read_text()
+    assert systemd.enabled()
+    assert runs.play(PROVISION, given).changed == 0
+    runs.play(REMOVE, removal_variables(unit))
+    assert not unit.destination.exists()
+    assert not systemd.enabled()
+    assert (root / "data" / "rag").is_dir()
+    assert runs.play(REMOVE, removal_variables(unit)).changed == 0
+
+
+def test_a_user_who_may_not_linger_is_told_what_to_type(runs: Runs, systemd: Systemd) -> None:
+    runs.play(PROVISION, variables(runs.folder / "box", systemd.unit))
+    (finding,) = read_report(systemd.unit.report)
+    assert finding.status is Status.WARN
+    assert "loginctl enable-linger" in finding.fix
+
+
+def test_without_systemd_nothing_is_installed_and_the_report_says_so(runs: Runs) -> None:
+    unit = unit_of(runs)
+    runs.play(PROVISION, variables(runs.folder / "box", unit))
+    (finding,) = read_report(unit.report)
+    assert finding.status is Status.WARN
+    assert finding.fix.endswith("./aibox start")
+    assert not unit.destination.parent.exists()
