@@ -22,6 +22,14 @@ _FLAGS = (
     "--disable-dev-shm-usage",
 )  # fmt: skip
 
+# The newest answer stands first; an answer is complete when it is no longer busy.
+_LATEST_IS_COMPLETE = """
+const card = document.querySelector(".answer");
+return card?.querySelector("h2").textContent === arguments[0].trim()
+  && card.querySelector(".body").getAttribute("aria-busy") === "false"
+  && document.getElementById("stop").hidden;
+"""
+
 
 def missing() -> str:
     """Why no browser can be driven here; empty when one can."""
@@ -97,7 +105,7 @@ class Page:
     def ask(self, question: str) -> None:
         """Ask and wait for the whole answer."""
         self.get("#question").send_keys(question + "\n")
-        self.wait(lambda: self.find(".answer .body[aria-busy=false]"))
+        self.wait(lambda: self.run(_LATEST_IS_COMPLETE, question))
 
     def shot(self, name: str) -> None:
         """Keep a picture for people; tests do not look at it."""

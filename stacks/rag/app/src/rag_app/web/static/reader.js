@@ -33,9 +33,11 @@ export function openPassage(citation) {
 /** Open a document at its beginning. */
 export function openDocument(document) {
   return openPassage({
-    document: document.name, document_id: document.id, locator: document.title, start: 0, end: 0,
+    document: document.name, document_id: document.id, locator: subtitle(document), start: 0, end: 0,
   });
 }
+
+const subtitle = ({ title, name }) => (title === name ? "" : title);
 
 const path = (citation, what) => `/api/documents/${encodeURIComponent(citation.document_id)}/${what}`;
 
