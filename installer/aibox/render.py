@@ -23,6 +23,8 @@ FILES = {
     "config/rag.toml": "rag/rag.toml.j2",
     "config/supervisord.conf": "process/supervisord.conf.j2",
 }
+# Tuning that shapes chunks and vectors; the rest is read by the web process alone.
+INDEX_TUNING = ("chunk_size", "chunk_overlap", "bm25_k1", "bm25_b")
 UNIT = "process/aibox.service.j2"
 
 
@@ -65,7 +67,7 @@ def service_inputs(release: Release, site: Site, environment: str) -> dict[str, 
     common = [
         environment,
         _digest_of(release, Role.APP),
-        release.tuning.model_dump(mode="json"),
+        release.tuning.model_dump(mode="json", include=set(INDEX_TUNING)),
         _embedding(release, site),
     ]
     documents = _digest_of(release, Role.DOCUMENTS)

@@ -6,7 +6,6 @@ import tomllib
 from dataclasses import replace
 
 import pytest
-from examples import LOCK, PROFILE, TARGET, TEMPLATES, lock, profile
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from aibox.plan import Current, Plan
 from aibox.release import Release
 from aibox.render import render, render_unit, toml_value
 from aibox.site import Engine, Server, Site
+from examples import LOCK, PROFILE, TARGET, TEMPLATES, lock, profile
 
 
 def make_release(lock_text: str = LOCK, profile_text: str = PROFILE) -> Release:
@@ -102,11 +102,19 @@ def test_a_prompt_change_restarts_only_the_web_process() -> None:
     assert {name for name in after if after[name] != before[name]} == {"web"}
 
 
-def test_a_tuning_change_restarts_every_service() -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "restarted"),
+    [
+        ("top_k = 6", "top_k = 5", {"web"}),
+        ("evidence_threshold = 0.5", "evidence_threshold = 0.6", {"web"}),
+        ("chunk_size = 600", "chunk_size = 500", {"vectors", "ingest", "web"}),
+        ("bm25_b = 0.75", "bm25_b = 0.5", {"vectors", "ingest", "web"}),
+    ],
+)
+def test_a_tuning_change_restarts_what_reads_it(old: str, new: str, restarted: set[str]) -> None:
     before = render(make_release(), Site(), "e" * 64, TEMPLATES).inputs
-    release = make_release(LOCK.replace("top_k = 6", "top_k = 5"))
-    after = render(release, Site(), "e" * 64, TEMPLATES).inputs
-    assert all(after[name] != before[name] for name in after)
+    after = render(make_release(LOCK.replace(old, new)), Site(), "e" * 64, TEMPLATES).inputs
+    assert {name for name in after if after[name] != before[name]} == restarted
 
 
 def test_the_unit_names_launcher_and_root() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from aibox import pipeline
 from aibox import preflight as judging
 from aibox.cli import show
@@ -116,7 +118,9 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         show.data(rows)
     else:
-        show.table(rows, ("status", "check", "found", "fix"))
+        fine = judging.Status.OK.value
+        shown = [{**row, "fix": "" if row["status"] == fine else row["fix"]} for row in rows]
+        show.table(shown, ("status", "check", "found", "fix"))
     bad = [finding for finding in findings if finding.status is judging.Status.VETO]
     if bad:
         raise Failed(
@@ -148,7 +152,15 @@ def history(as_json: AsJson = False) -> None:
     if as_json:
         show.data(rows)
     else:
-        short = [{**row, "release": str(row["release"])[:12]} for row in rows]
+        short = [
+            {
+                **row,
+                "release": str(row["release"])[:12],
+                "started": entry.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+                "reason": textwrap.shorten(entry.reason, 100, placeholder=" …"),
+            }
+            for row, entry in zip(rows, entries, strict=True)
+        ]
         show.table(short, ("generation", "release", "action", "outcome", "started", "reason"))
 
 
