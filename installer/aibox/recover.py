@@ -176,9 +176,8 @@ def _transaction(store: Store, clock: Clock) -> Transaction:
 def _count(store: Store) -> int:
     """Count this recovery as begun; the transaction's end sets the count to 0."""
     state = store.slots.load()
-    return store.slots.save(
-        state.model_copy(update={"recoveries": state.recoveries + 1})
-    ).recoveries
+    counted = state.model_copy(update={"recoveries": state.recoveries + 1})
+    return store.with_room(lambda: store.slots.save(counted)).recoveries
 
 
 def _set_aside(store: Store) -> None:
@@ -192,7 +191,8 @@ def _set_aside(store: Store) -> None:
 def _ask_again(transaction: Transaction, runtime: Runtime, gate: Gate) -> Outcome:
     """The trial of P4 once more: a reboot in the middle of it says nothing about the release."""
     store, generation = transaction.store, transaction.intent.generation
-    store.slots.save(store.slots.load().model_copy(update={"tries_left": 0}))
+    last_try = store.slots.load().model_copy(update={"tries_left": 0})
+    store.with_room(lambda: store.slots.save(last_try))
     if generation is not None and store.is_sound(generation):
         verdict = transaction.trial(runtime, gate)
         if verdict.passed:

@@ -45,10 +45,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Operation:
-    """One change about to be made; `path` is what changes (the new name of a rename)."""
+    """One change about to be made; `path` is what changes, `source` the old name of a rename."""
 
     kind: Kind
     path: Path
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class Filesystem:
 
     def rename(self, source: Path, target: Path) -> None:
         """Give `source` the name `target`, replacing what had it."""
-        with self._doing(Kind.RENAME, target):
+        with self._doing(Kind.RENAME, target, source):
             source.rename(target)
 
     def link(self, source: Path, target: Path) -> None:
@@ -200,8 +201,8 @@ class Filesystem:
         self.sync_directory(source.parent)
 
     @contextmanager
-    def _doing(self, kind: Kind, path: Path) -> Iterator[None]:
-        operation = Operation(kind, path)
+    def _doing(self, kind: Kind, path: Path, source: Path | None = None) -> Iterator[None]:
+        operation = Operation(kind, path, source)
         try:
             if self._before is not None:
                 self._before(operation)

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from aibox import digest as digests
 from aibox import record
 from aibox.box import contents as listing
 from aibox.box.blobs import BlobStore, Damage, damaged
 from aibox.box.contents import Contents, Piece
-from aibox.box.filesystem import Filesystem
+from aibox.box.filesystem import DiskTrouble, Filesystem
 from aibox.box.history import RecordFile
 from aibox.box.journal import Journal
 from aibox.box.layout import Layout, relative
 from aibox.box.state import Slots
 from aibox.box.verified import this_boot
 from aibox.errors import BadUsage, Fault, NeedsPerson
+
+_T = TypeVar("_T")
 
 RESERVE_BYTES = 16 << 20
 """Room kept back for a rollback on a full disk: intents, slots and the record need kilobytes."""
@@ -233,9 +236,11 @@ class Store(BlobStore):
     # -- room ---------------------------------------------------------------------------------
 
     def keep_reserve(self) -> None:
-        """Hold some room back for the day the disk is full; less than 1 % of what is free."""
+        """Hold some room back for the day the disk is full: at most 1 % of it, or half of what
+        is left."""
         room = os.statvfs(self.layout.root)
-        size = min(self._reserve_bytes, room.f_bavail * room.f_frsize // 100)
+        share, free = room.f_blocks * room.f_frsize // 100, room.f_bavail * room.f_frsize
+        size = min(self._reserve_bytes, share, free // 2)
         if size and not self.layout.reserve.exists():
             with self.filesystem.open(self.layout.reserve, fresh=True) as file:
                 self.filesystem.allocate(file, size, keep_size=False)
@@ -247,6 +252,15 @@ class Store(BlobStore):
         self.filesystem.unlink(self.layout.reserve)
         self.filesystem.sync_directory(self.layout.root)
         return True
+
+    def with_room(self, step: Callable[[], _T]) -> _T:
+        """Take a step that may be taken twice; on a full disk the reserve is given up for it."""
+        try:
+            return step()
+        except DiskTrouble as error:
+            if not (error.full and self.release_reserve()):
+                raise
+        return step()
 
     def clear_staging(self, *, parts: bool) -> None:
         """Remove what a transaction left half-made; half-imported blobs only if `parts`."""

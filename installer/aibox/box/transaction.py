@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from aibox.box import contents as listing
 from aibox.box.filesystem import DiskTrouble
@@ -31,7 +30,6 @@ from aibox.errors import AiboxError, Failed, Fault, NeedsPerson, RolledBack
 from aibox.record import Action, Entry, Result
 from aibox.verdict import Verdict
 
-_T = TypeVar("_T")
 _RETURN = {Result.ROLLED_BACK: Action.ROLLBACK, Result.RECOVERED: Action.RECOVER}
 
 Clock = Callable[[], datetime]
@@ -117,8 +115,8 @@ class Transaction:
             release=store.release(generation),
             plan=plan_digest(store, generation),
         )
-        self._with_room(lambda: store.slots.save(_with(store, tries_left=1)))
-        self._with_room(lambda: store.switch(generation))
+        store.with_room(lambda: store.slots.save(_with(store, tries_left=1)))
+        store.with_room(lambda: store.switch(generation))
 
     def trial(self, runtime: Runtime, gate: Gate) -> Verdict:
         """P4: run the services and ask the gate. Whatever goes wrong is an answer: no."""
@@ -145,7 +143,7 @@ class Transaction:
             tries_left=0,
             recoveries=0,
         )
-        self._with_room(lambda: self.store.slots.save(good))
+        self.store.with_room(lambda: self.store.slots.save(good))
         return self.finish()
 
     def finish(self) -> Outcome:
@@ -172,7 +170,7 @@ class Transaction:
             NeedsPerson: the services do not come back either; the record says so.
         """
         intent = self.intent
-        self._with_room(lambda: self.store.switch(intent.target))
+        self.store.with_room(lambda: self.store.switch(intent.target))
         self._settle_state()
         trouble = self._run_target(runtime)
         entries = self._record_way_back(trouble)
@@ -205,7 +203,7 @@ class Transaction:
         state, target = self.store.slots.load(), self.intent.target
         settled = _with(self.store, last_good=target, tries_left=0, recoveries=0)
         if settled != state:
-            self._with_room(lambda: self.store.slots.save(settled))
+            self.store.with_room(lambda: self.store.slots.save(settled))
 
     def _run_target(self, runtime: Runtime | None) -> AiboxError | None:
         if runtime is None:
@@ -252,7 +250,7 @@ class Transaction:
             plan=self.intent.plan if own else plan_digest(self.store, generation),
             gate=self.intent.verdict if own else None,
         )
-        return self._with_room(lambda: self.store.history.append(entry))
+        return self.store.with_room(lambda: self.store.history.append(entry))
 
     def _close(self) -> None:
         self.store.journal.clear()
@@ -267,17 +265,8 @@ class Transaction:
 
     def _note(self, **changes: object) -> None:
         intent = self.intent.model_copy(update=changes)
-        self._with_room(lambda: self.store.journal.write(intent))
+        self.store.with_room(lambda: self.store.journal.write(intent))
         self.intent = intent
-
-    def _with_room(self, step: Callable[[], _T]) -> _T:
-        """Take a step that can be taken twice; on a full disk give up the reserve for it."""
-        try:
-            return step()
-        except DiskTrouble as error:
-            if not (error.full and self.store.release_reserve()):
-                raise
-        return step()
 
     def _outcome(self, result: Result, serving: int | None, entries: tuple[Entry, ...]) -> Outcome:
         return Outcome(
@@ -325,7 +314,11 @@ def begin(
         plan=plan,
         reason=_text(reason),
     )
-    return Transaction(store, store.journal.write(intent), clock)
+    if action is Action.ROLLBACK:  # The reserve is kept for the way back, not for more of the same.
+        store.with_room(lambda: store.journal.write(intent))
+    else:
+        store.journal.write(intent)
+    return Transaction(store, intent, clock)
 
 
 @contextmanager
