@@ -178,7 +178,6 @@ def _follow(
             running = ended not in ready
             if pipe in ready and not _read_once(pipe, output):
                 selector.unregister(pipe)
-        _read_once(pipe, output)
 
 
 def _read_once(pipe: int, output: _Output) -> bool:

@@ -21,7 +21,14 @@ from pathlib import Path
 from aibox.box import host, process
 from aibox.box.filesystem import Filesystem
 from aibox.box.runtime import ServiceStatus
-from aibox.box.supervisor_client import Client, NoAnswer, ProgramState, restarts
+from aibox.box.supervisor_client import (
+    Changes,
+    Client,
+    NoAnswer,
+    ProgramState,
+    Refused,
+    restarts,
+)
 from aibox.errors import AiboxError, Failed, Fault, NeedsPerson
 
 CONFIGURATION = "current/config/supervisord.conf"
@@ -33,7 +40,8 @@ TERM_TIMEOUT_S = 15.0
 KILL_TIMEOUT_S = 10.0
 POLL_S = 0.05
 # A service that died this often while it was waited for will not come up.
-DEATHS = 3
+DEATHS = 2
+_DOWN = frozenset({"stopped", "exited", "backoff", "fatal"})
 _ROUNDS = 5
 _LOG_LINES = 5
 
@@ -121,21 +129,21 @@ class Supervisor:
         try:
             if self._client.identifier() != settings.identifier:
                 return False
-            changes = self._client.reload_configuration()
-            for name in (*changes.removed, *changes.changed):
-                self._say(f"services: stopping {name}")
-                self._client.remove(name)
-            for name in (*changes.changed, *changes.added):
-                self._say(f"services: starting {name}")
-                self._client.add(name)
-            for program in self._client.programs():
-                if program.state in ("stopped", "exited", "fatal"):
-                    self._client.start(program.name)
-        except NoAnswer:
+            self._follow(self._client.reload_configuration())
+        except (NoAnswer, Refused):
             return False
-        except ValueError as error:
-            raise _not_started(str(error)) from error
         return True
+
+    def _follow(self, changes: Changes) -> None:
+        for name in (*changes.removed, *changes.changed):
+            self._say(f"services: stopping {name}")
+            self._client.remove(name)
+        for name in (*changes.changed, *changes.added):
+            self._say(f"services: starting {name}")
+            self._client.add(name)
+        for program in self._client.programs():
+            if program.state in _DOWN:
+                self._client.start(program.name)
 
     def _launch(self, settings: Settings) -> None:
         self._say(f"services: starting {', '.join(settings.services)}")

@@ -13,6 +13,7 @@ import socket
 import xmlrpc.client
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -48,8 +49,15 @@ class NoAnswer(Exception):
     """Nobody answers on the socket, or supervisord is on its way out."""
 
 
+class Refused(Exception):
+    """supervisord answers that it cannot do this now."""
+
+
 class Client:
-    """One supervisord, by the folder of its socket. Every method may raise `NoAnswer`."""
+    """One supervisord, by the folder of its socket.
+
+    Every method may raise `NoAnswer` or `Refused`.
+    """
 
     def __init__(self, run: Path) -> None:
         self._run = run
@@ -64,11 +72,8 @@ class Client:
         return tuple(_program(info) for info in self._call("getAllProcessInfo"))
 
     def reload_configuration(self) -> Changes:
-        """Read the file again; nothing is restarted yet. Raises `ValueError` for a bad file."""
-        try:
-            ((added, changed, removed),) = self._call("reloadConfig")
-        except xmlrpc.client.Fault as error:
-            raise ValueError(error.faultString) from error
+        """Read the file again; nothing is restarted yet. `Refused` for a bad file."""
+        ((added, changed, removed),) = self._call("reloadConfig")
         return Changes(tuple(added), tuple(changed), tuple(removed))
 
     def remove(self, name: str) -> None:
@@ -81,11 +86,11 @@ class Client:
         self._call("addProcessGroup", name)
 
     def start(self, name: str) -> None:
-        """Start a stopped program; nothing if it came up meanwhile."""
-        try:
+        """Start a program that does not run now, also one that waits for its next attempt."""
+        with suppress(Refused):  # it is stopped already
+            self._call("stopProcess", name, timeout_s=STOP_TIMEOUT_S)
+        with suppress(Refused):  # it came up, or fails again: its state tells
             self._call("startProcess", name, False)
-        except xmlrpc.client.Fault:
-            self.wake()
 
     def shut_down(self) -> None:
         """Ask supervisord to stop every program and then itself."""
@@ -95,10 +100,9 @@ class Client:
         """Cut its nap short: supervisord looks at its programs once a second or when spoken to."""
         self._call("getState")
 
-    def _call(self, method: str, *arguments: object, timeout_s: float = ANSWER_TIMEOUT_S) -> Any:
-        proxy = xmlrpc.client.ServerProxy(
-            "http://localhost", transport=_Transport(self._run, timeout_s)
-        )
+    def _call(self, method: str, *arguments: object, timeout_s: float | None = None) -> Any:
+        transport = _Transport(self._run, timeout_s or ANSWER_TIMEOUT_S)
+        proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
         try:
             with proxy:
                 return getattr(proxy.supervisor, method)(*arguments)
@@ -107,7 +111,7 @@ class Client:
         except xmlrpc.client.Fault as error:
             if error.faultString.startswith("SHUTDOWN_STATE"):
                 raise NoAnswer(error.faultString) from error
-            raise
+            raise Refused(error.faultString) from error
 
 
 def restarts(log: Iterable[str]) -> dict[str, int]:

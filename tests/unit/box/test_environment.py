@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,17 @@ def lose_list(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [overwrite, cut, add, lose, lose_interpreter, lose_list])
-def test_damage_is_found_and_the_environment_built_again(built: Place, damage: object) -> None:
+def test_damage_is_found(built: Place, damage: Callable[[Path], None]) -> None:
     folder = built.root / "environments" / built.id
-    damage(folder)  # type: ignore[operator]
+    damage(folder)
     assert problem_of(folder)
+
+
+def test_a_damaged_environment_is_built_again(built: Place) -> None:
+    folder = built.root / "environments" / built.id
+    add(folder)
     built.ensure()
-    assert "building it again" in built.said[0]
+    assert "stealer.pth does not belong there; building it again" in built.said[0]
     assert problem_of(folder) == ""
     assert list((built.root / "staging").iterdir()) == []
 
@@ -155,6 +161,18 @@ def test_a_wheel_that_would_run_by_itself_is_refused_before_pip_runs(
     monkeypatch.setattr(process, "run", pytest.fail)
     with pytest.raises(VerificationRefused, match=name):
         place.ensure()
+
+
+def test_a_file_that_is_not_what_its_wheel_records_is_refused(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    swapped = {"swapped.py": b"VALUE = 1\n"}
+    place.wheels.append(
+        make_wheel(tmp_path, swapped, name="swapped", unrecorded={"swapped.py": b"VALUE = 2\n"})
+    )
+    with pytest.raises(VerificationRefused, match=r"swapped\.py"):
+        place.ensure()
+    assert list((place.root / "environments").iterdir()) == []
+    assert list((place.root / "staging").iterdir()) == []
 
 
 def test_an_id_that_is_no_digest_never_becomes_a_path(tmp_path: Path) -> None:
@@ -204,7 +222,7 @@ environment.ensure(Path(root), name, [Path(wheel) for wheel in wheels],
 """
 
 
-@pytest.mark.parametrize("boundary", [2, 8, 10, 14])
+@pytest.mark.parametrize("boundary", [2, 10, 14])
 def test_killed_at_any_moment_the_next_build_succeeds(built: Place, boundary: int) -> None:
     lose(built.root / "environments" / built.id)
     ended = subprocess.run(

@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -89,6 +89,16 @@ def test_what_a_service_started_in_its_group_belongs_to_the_box(tmp_path: Path) 
     assert found == {leader, int(child)}
 
 
+def test_the_caller_never_counts_itself(tmp_path: Path) -> None:
+    script = (
+        "from aibox.box import host; from pathlib import Path;"
+        "print(len(host.box_processes(Path.cwd())), flush=True)"
+    )
+    variables = {host.MARK: "x", "PYTHONPATH": str(Path(host.__file__).parents[2])}
+    with running(script, tmp_path, variables) as (_, found):
+        assert found.strip() == "0"
+
+
 def test_a_box_that_is_not_there_has_no_processes(tmp_path: Path) -> None:
     assert host.box_processes(tmp_path / "none") == ()
 
@@ -119,5 +129,6 @@ def running(script: str, folder: Path, variables: dict[str, str]) -> Iterator[tu
     try:
         yield child.pid, child.stdout.readline()
     finally:
-        os.killpg(child.pid, 9)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, 9)
         child.communicate()

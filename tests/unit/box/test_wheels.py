@@ -88,6 +88,21 @@ def test_other_bytes_than_the_locked_ones_are_refused(index: Index, folder: Path
     assert list(folder.iterdir()) == []
 
 
+def test_pip_is_not_believed_either(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lying(argv: list[object], **_: object) -> process.Completed:
+        destination = Path(str(argv[-1]))
+        destination.mkdir()
+        (destination / PIN.filename).write_bytes(b"x" * PIN.size)
+        return process.Completed(0, (), 0.1)
+
+    monkeypatch.setattr(process, "run", lying)
+    with pytest.raises(VerificationRefused):
+        fetch([PIN], folder, nothing)
+    assert list(folder.iterdir()) == []
+
+
 def test_an_index_that_lacks_a_package_is_not_asked_twice(
     index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
