@@ -106,7 +106,7 @@ class ExtractiveEngine:
         """See `rag_app.interfaces.Extractor.extract`."""
         asked = self._weigh(question)
         candidates = list(_candidates(asked, question, passages, language))
-        chosen = _choose(candidates, self._max_quotes)
+        chosen = _choose(candidates, self._max_quotes) or _by_meaning(candidates)
         return _written(chosen)
 
     async def stream(
@@ -173,6 +173,16 @@ def _choose(candidates: Sequence[_Candidate], most: int) -> list[_Candidate]:
         if not chosen or _adds(candidate, chosen):
             chosen.append(candidate)
     return _in_reading_order(chosen)
+
+
+def _by_meaning(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The first whole sentence of the passage that was found by meaning, not by words."""
+    whole = [
+        candidate
+        for candidate in candidates
+        if candidate.span.complete and candidate.passage.evidence > 0
+    ]
+    return [max(whole, key=lambda candidate: candidate.passage.evidence)] if whole else []
 
 
 def _adds(candidate: _Candidate, chosen: Sequence[_Candidate]) -> bool:

@@ -25,6 +25,7 @@ _CHUNK = (
     "SELECT chunks.id, chunks.document_id, documents.name, chunks.language, ordinal, start, end,"
     " text, page, heading_path FROM chunks JOIN documents ON documents.id = chunks.document_id"
 )
+_COMPLETE = "JOIN indexed USING (document_id, signature) WHERE complete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +46,7 @@ class ChunkTables:
     def chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         """The completely indexed chunks with these ids that still exist; O(number of ids)."""
         rows = self.database.connection.execute(
-            f"{_CHUNK} JOIN indexed USING (document_id, signature)"
-            " WHERE complete AND chunks.id IN (SELECT value FROM json_each(?))",  # noqa: S608
+            f"{_CHUNK} {_COMPLETE} AND chunks.id IN (SELECT value FROM json_each(?))",  # noqa: S608
             (orjson.dumps(list(ids)).decode(),),
         )
         return {row[0]: _stored(row) for row in rows}
@@ -157,8 +157,9 @@ class ChunkTables:
                 "SELECT key FROM signatures ORDER BY last_used DESC LIMIT -1 OFFSET ?", (kept,)
             ).fetchall()
             for (unused,) in old:
-                for table in ("chunks", "indexed", "terms"):
-                    connection.execute(f"DELETE FROM {table} WHERE signature = ?", (unused,))  # noqa: S608
+                connection.execute("DELETE FROM chunks WHERE signature = ?", (unused,))
+                connection.execute("DELETE FROM indexed WHERE signature = ?", (unused,))
+                connection.execute("DELETE FROM terms WHERE signature = ?", (unused,))
                 connection.execute("DELETE FROM signatures WHERE key = ?", (unused,))
 
     def forget_chunks(self, connection: sqlite3.Connection, document_id: str) -> None:

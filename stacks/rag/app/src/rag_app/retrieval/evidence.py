@@ -18,7 +18,7 @@ from rag_app.text.tokens import Word, words
 _PARTS_SHARE = 0.9
 _ALTERNATIVE_SHARE = 0.95
 # Korean inflects at the end: each pair of syllables says less about the stem than the one before.
-_PART_DECAY = 0.6
+_PART_DECAY = 0.8
 # Common words must count for something, or a question of common words has no evidence at all;
 # rare ones not for everything, or one unusual verb decides.
 _LEAST_WEIGHT = 0.35
@@ -92,7 +92,7 @@ def _rarity(word: Word, frequencies: Mapping[int, int], chunks: int) -> float:
     if not known:
         others = (*word.alternatives, *word.forms, *word.parts)
         known = min((frequencies[other] for other in others if frequencies.get(other)), default=0)
-    if not known and not word.predicate:
+    if not known and not word.predicate and word.weight == 1:
         return _UNKNOWN_NOUN_WEIGHT
     idf = math.log(1 + (chunks - known + 0.5) / (known + 0.5))
     highest = math.log(1 + (chunks + 0.5) / 0.5)

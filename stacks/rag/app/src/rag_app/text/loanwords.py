@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _TABLE = """
 도커 docker 컨테이너 container 쿠버네티스 kubernetes 리눅스 linux 윈도우 windows 파이썬 python
-프로메테우스 prometheus 그라파나 grafana 서버 server 클라이언트 client 브라우저 browser
+프로메테우스 prometheus 서버 server 클라이언트 client 브라우저 browser
 터미널 terminal 스크립트 script 서비스 service 프로세스 process 시스템 system 커널 kernel
 드라이버 driver 메모리 memory 디스크 disk 네트워크 network 포트 port 소켓 socket
 토큰 token 패스워드 password 로그인 login 로그 log 에러 error 백업 backup 롤백 rollback

@@ -9,6 +9,7 @@ from rag_app.text.sentences import Kind, Sentence, ends_like_sentence, joined_pr
 
 # A quote is read on a screen, next to others; a longer list or listing is cut at a line.
 LONGEST = 600
+_COLONS = ":："
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,9 @@ def quotables(text: str) -> Iterator[Quotable]:
             position += 1
             continue
         last = _run_end(units, position)
-        yield from _quote(text, units, position, last, heading, first)
-        first = False
+        if not _introduces(text, units, position):
+            yield from _quote(text, units, position, last, heading, first)
+            first = False
         position = last
 
 
@@ -74,9 +76,17 @@ def _quote(
         yield Quotable(start, part.end, heading, False, complete, code, code)
 
 
+def _introduces(text: str, units: Sequence[Sentence], position: int) -> bool:
+    """Whether the unit only opens the list or the code after it, and says nothing alone."""
+    unit = units[position]
+    follows = units[position + 1].kind if position + 1 < len(units) else Kind.PROSE
+    opens = unit.kind is Kind.PROSE and text[unit.end - 1] in _COLONS
+    return opens and follows in (Kind.CODE, Kind.ITEM)
+
+
 def _lead(text: str, units: Sequence[Sentence], position: int) -> tuple[int, bool]:
     """Where the introducing line begins, and whether it really introduces what follows."""
     before = units[position - 1] if position else None
     if before is None or before.kind is not Kind.PROSE or units[position].kind is Kind.ROW:
         return units[position].start, False
-    return before.start, text[before.end - 1] in ":："
+    return before.start, text[before.end - 1] in _COLONS
