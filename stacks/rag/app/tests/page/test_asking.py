@@ -155,6 +155,7 @@ class TestWithAModelThatBreaksOff:
         assert "Half" not in page.text(".answer .body")
         assert "run aibox rollback." in page.text(".answer .body")
         assert "could not answer" in page.text(".notice")
+        assert "It broke off." in page.text(".notice")
         assert page.text(".state") == "Quoted from the documents"
 
 
@@ -168,3 +169,7 @@ class TestWithAModelWithoutSources:
     def test_it_is_labelled(self, page: Page) -> None:
         page.ask(QUESTION)
         assert "without a source" in page.text(".doubtful .state")
+
+    def test_what_is_not_in_the_documents_is_no_answer_of_the_model(self, page: Page) -> None:
+        page.ask("Quarterly lunch budget?")
+        assert page.text(".state") == "Not in the documents"

@@ -70,6 +70,7 @@ class Answer {
     this.question = question;
     this.text = "";
     this.final = null;
+    this.nothingFound = false;
     this.drawing = false;
     this.state = element("p", { class: "state" });
     this.notice = element("p", { class: "notice", hidden: true });
@@ -88,9 +89,9 @@ class Answer {
     this.card.classList.add("waiting");
     try {
       await ask(this.question, signal, {
-        passages: () => label(this.state, "writing"),
+        passages: ({ passages }) => this.found(passages),
         token: ({ text }) => this.add(text),
-        degraded: () => this.startOver(),
+        degraded: ({ reason }) => this.startOver(reason),
         answer: (answer) => this.showFinal(answer),
       });
       if (!this.final) throw new ApiError("broken");
@@ -114,18 +115,27 @@ class Answer {
     });
   }
 
-  startOver() {
+  found(passages) {
+    // Without passages no engine is asked: the answer is the box's own sentence.
+    this.nothingFound = passages.length === 0;
+    label(this.state, "writing");
+  }
+
+  startOver(reason) {
     this.text = "";
     this.body.replaceChildren();
-    this.showNotice("degraded");
+    this.showDegraded(reason);
   }
 
   draw(marker) {
     this.body.replaceChildren(render(this.text, marker));
   }
 
-  showNotice(key) {
-    label(this.notice, key);
+  showDegraded(reason) {
+    // The reason is a sentence of the engine's, in English.
+    this.notice.replaceChildren(
+      label(element("span"), "degraded"), " ", element("span", { class: "why", lang: "en" }, reason),
+    );
     this.notice.hidden = false;
   }
 
@@ -134,10 +144,7 @@ class Answer {
     this.text = answer.answer;
     this.draw((number) => this.marker(number));
     this.showState(answer);
-    if (answer.degraded) {
-      this.showNotice("degraded");
-      this.notice.title = answer.degraded;
-    }
+    if (answer.degraded) this.showDegraded(answer.degraded);
     this.sources.hidden = answer.citations.length === 0;
     this.sources.replaceChildren(
       label(element("h3"), "sources"),
@@ -146,15 +153,17 @@ class Answer {
   }
 
   showState(answer) {
-    const extractive = answer.engine === "extractive";
-    const nothing = answer.citations.length === 0;
-    const key = extractive ? (nothing ? "nothing" : "quoted") : answer.grounded ? "written" : "ungrounded";
-    const unasked = !extractive && nothing && !("first_piece_ms" in answer.timings);
-    const text = label(element("span"), unasked ? "nothing" : key, { engine: answer.engine });
-    const symbol = nothing ? "notice" : extractive ? "quote" : "spark";
-    this.card.classList.toggle("doubtful", nothing);
+    const [symbol, key] = this.verdict(answer);
+    this.card.classList.toggle("doubtful", !answer.grounded);
     this.state.removeAttribute("data-text");
-    this.state.replaceChildren(icon(symbol), text);
+    this.state.replaceChildren(icon(symbol), label(element("span"), key, { engine: answer.engine }));
+  }
+
+  /** What the reader must know about an answer: [icon, text]. */
+  verdict({ engine, grounded }) {
+    const extractive = engine === "extractive";
+    if (!grounded) return ["notice", extractive || this.nothingFound ? "nothing" : "ungrounded"];
+    return extractive ? ["quote", "quoted"] : ["spark", "written"];
   }
 
   marker(number) {
