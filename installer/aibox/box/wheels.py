@@ -24,8 +24,9 @@ from aibox.errors import BadUsage, Failed, Fault, VerificationRefused
 ATTEMPTS = 3
 PAUSE_S = 2.0
 REPORT_EVERY_S = 4.0
-# pip hands files over when a whole call is done: small batches lose little when it is interrupted.
-BATCH_BYTES = 8 * 1024 * 1024
+# pip hands files over when a whole call is done, so a large set is split. Not finely: a call costs
+# seconds, and what an interrupted call had finished usually rests in pip's own cache.
+BATCH_BYTES = 64 * 1024 * 1024
 # A batch that needs longer than this at the lowest rate is stuck, not slow.
 LOWEST_RATE = 20 * 1024
 LEAST_TIMEOUT_S = 300.0
@@ -135,20 +136,23 @@ class _Progress:
 
     def __init__(self, total: int, files: int, on_event: Callable[[str], None]) -> None:
         self._total, self._files, self._on_event = total, files, on_event
-        self._bytes = self._done = 0
+        self._bytes = self._done = self._peak = 0
         self._started = self._reported = time.monotonic()
 
     def add(self, wheel: WheelPin) -> None:
         self._bytes += wheel.size
         self._done += 1
 
-    def tick(self, under_way: int = 0) -> None:
+    def tick(self, under_way: int) -> None:
+        """Told about twice a second how many bytes of the batch have arrived."""
+        # pip moves and deletes its temporary files at the end: what arrived has still arrived.
+        self._peak = max(self._peak, self._bytes + under_way)
         if time.monotonic() - self._reported >= REPORT_EVERY_S:
-            self.report(under_way)
+            self.report()
 
-    def report(self, under_way: int = 0) -> None:
+    def report(self) -> None:
         self._reported = now = time.monotonic()
-        so_far = min(self._bytes + under_way, self._total)
+        so_far = min(max(self._bytes, self._peak), self._total)
         rate = so_far / max(now - self._started, 1e-3)
         left = f", {(self._total - so_far) / rate:.0f} s left" if 0 < so_far < self._total else ""
         self._on_event(
@@ -186,15 +190,15 @@ def _landed(scratch: str, wheel: WheelPin) -> Path:
 def _pip_download(
     batch: Sequence[WheelPin], scratch: Path, progress: _Progress
 ) -> process.Completed:
-    work = scratch / "work"
+    work, size = scratch / "work", sum(wheel.size for wheel in batch)
     work.mkdir()
     wanted = scratch / "requirements.txt"
     wanted.write_text("".join(requirement(wheel) + "\n" for wheel in batch), encoding="utf-8")
     return process.run(
         [sys.executable, *_DOWNLOAD, "--requirement", wanted, "--dest", scratch / "wheels"],
         environment=process.environment({"TMPDIR": str(work)}, keep=_KEPT, keep_prefixes=("PIP_",)),
-        timeout_s=max(LEAST_TIMEOUT_S, sum(wheel.size for wheel in batch) / LOWEST_RATE),
-        on_tick=lambda: progress.tick(_bytes_below(work)),
+        timeout_s=max(LEAST_TIMEOUT_S, size / LOWEST_RATE),
+        on_tick=lambda: progress.tick(min(_bytes_below(work), size)),
     )
 
 
