@@ -96,19 +96,20 @@ class Added:
     documents: tuple[dict[str, Any], ...]
     refused: tuple[dict[str, str], ...]
 
-    def raise_if_any_failed(self) -> None:
-        """A file that is not searchable is never success."""
+    def error(self) -> Failed | None:
+        """What the command must end with: a file that is not searchable is never success."""
         failed = [f"{item['name']}: {item['reason']}" for item in self.refused]
         failed += [f"{d['name']}: {d['reason']}" for d in self.documents if d["state"] == "failed"]
-        if failed:
-            raise Failed(
-                "documents-failed",
-                f"{len(failed)} of {len(self.documents) + len(self.refused)} files "
-                "are not searchable; the others are",
-                context="; ".join(failed[:5]),
-                hint="see the reason of each with: ./aibox docs list",
-                fault=Fault.YOU,
-            )
+        if not failed:
+            return None
+        return Failed(
+            "documents-failed",
+            f"{len(failed)} of {len(self.documents) + len(self.refused)} files "
+            "are not searchable; the others are",
+            context="; ".join(failed[:5]),
+            hint="see the reason of each with: ./aibox docs list",
+            fault=Fault.YOU,
+        )
 
 
 def files_below(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:

@@ -28,7 +28,9 @@ def add(
         show.data({"documents": list(outcome.documents), "refused": list(outcome.refused)})
     else:
         show.table(outcome.documents, ("id", "state", "name", "reason"))
-    outcome.raise_if_any_failed()
+    failure = outcome.error()
+    if failure is not None:
+        show.end_with(failure)
 
 
 @app.command("list")

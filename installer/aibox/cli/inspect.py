@@ -41,7 +41,7 @@ def preflight(
         show.table(rows, ("status", "check", "found", "expected"))
     refusal = judging.veto(findings, profile=profile or "local")
     if refusal is not None:
-        raise refusal
+        show.end_with(refusal)
 
 
 def plan(
@@ -102,11 +102,13 @@ def health(as_json: AsJson = False) -> None:
     else:
         show.table([case.model_dump() for case in verdict.results], ("id", "passed", "reason"))
     if not verdict.passed:
-        raise Failed(
-            "unhealthy",
-            f"the box does not answer as it must: {verdict.reason}",
-            hint="see which service is at fault with: ./aibox status",
-            fault=Fault.HOST,
+        show.end_with(
+            Failed(
+                "unhealthy",
+                f"the box does not answer as it must: {verdict.reason}",
+                hint="see which service is at fault with: ./aibox status",
+                fault=Fault.HOST,
+            )
         )
 
 
@@ -123,11 +125,13 @@ def doctor(as_json: AsJson = False) -> None:
         show.table(shown, ("status", "check", "found", "fix"))
     bad = [finding for finding in findings if finding.status is judging.Status.VETO]
     if bad:
-        raise Failed(
-            "doctor-found-faults",
-            f"{len(bad)} of {len(findings)} checks failed: {', '.join(f.check for f in bad)}",
-            hint=bad[0].fix,
-            fault=Fault.HOST,
+        show.end_with(
+            Failed(
+                "doctor-found-faults",
+                f"{len(bad)} of {len(findings)} checks failed: {', '.join(f.check for f in bad)}",
+                hint=bad[0].fix,
+                fault=Fault.HOST,
+            )
         )
 
 

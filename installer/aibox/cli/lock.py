@@ -31,11 +31,13 @@ def lock(
     rows = [change.model_dump() for change in changes]
     show.data(rows) if as_json else show.table(rows, ("name", "current", "desired"))
     if check and changes:
-        raise BadUsage(
-            "lock-stale",
-            f"models.lock is not what the checkout says: {len(changes)} differences",
-            hint="take them in, and review them, with: ./aibox lock",
-            fault=Fault.YOU,
+        show.end_with(
+            BadUsage(
+                "lock-stale",
+                f"models.lock is not what the checkout says: {len(changes)} differences",
+                hint="take them in, and review them, with: ./aibox lock",
+                fault=Fault.YOU,
+            )
         )
 
 

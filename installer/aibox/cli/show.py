@@ -12,6 +12,9 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
 
 from aibox.errors import AiboxError, Failed, Fault
 from aibox.progress import Progress, Report
@@ -42,6 +45,12 @@ def error(failure: AiboxError, as_json: bool) -> None:
     note(str(failure))
     if as_json:
         data({"error": failure.as_json(), **failure.as_json()})
+
+
+def end_with(failure: AiboxError) -> NoReturn:
+    """End a command whose data is already on stdout: stdout holds one JSON document, not two."""
+    note(str(failure))
+    raise typer.Exit(int(failure.exit_code))
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
