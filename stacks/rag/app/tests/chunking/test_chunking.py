@@ -136,5 +136,10 @@ def test_overlap_repeats_whole_sentences_of_the_chunk_before():
     ]
 
 
+def test_overlap_never_makes_a_chunk_too_long():
+    parsed = document(((), "a b " * 15 + "\n\n" + "x" * 95))
+    assert [len(chunk.text) for chunk in chunk_document(parsed, 100, 40)] == [59, 99]
+
+
 def test_an_empty_document_has_no_chunks():
     assert chunk_document(ParsedDocument("", ()), 100, 10) == []

@@ -102,11 +102,15 @@ def test_the_worker_waits_while_the_vectors_are_away(box, monkeypatch):
 def test_a_stop_on_the_way_puts_the_document_back(box, monkeypatch):
     monkeypatch.setattr(worker, "RETRY_S", 0.01)
     written(box.corpus, "a.md", LONG)
+
+    def leave(call):
+        box.vectors.away = box.vectors.away or call == "upsert"
+
+    box.vectors.before = leave
     with box.working():
-        wait_until(lambda: "ensure" in box.vectors.calls)
-        box.vectors.away = True
+        wait_until(lambda: box.state("a.md") is DocumentState.INDEXING)
     assert box.state("a.md") is DocumentState.QUEUED
-    box.vectors.away = False
+    box.vectors.before, box.vectors.away = lambda _: None, False
     assert box.run()["a.md"].state is DocumentState.READY
 
 

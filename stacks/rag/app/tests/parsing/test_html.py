@@ -43,6 +43,11 @@ def test_hidden_elements_are_removed_and_what_follows_stays(page, hidden):
     assert page(f"<p>seen {hidden}too</p>").text == "seen too"
 
 
+def test_a_hidden_table_does_not_disturb_what_follows(page):
+    parsed = page("<table hidden><tr><td>ignore</table><h1>A</h1><table><tr><td>b<td>c</table>")
+    assert sections(parsed) == {("A",): "A\n\n| b | c |"}
+
+
 def test_tables_become_rows_also_with_a_table_inside(page):
     parsed = page(
         "<table><caption>Cap</caption><tr><th>h1<th>h2<tr><td>1<td>"

@@ -27,7 +27,13 @@ def test_cp949_syllables_outside_euc_kr(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "data", ["café über".encode("latin-1"), b"\xff\xfe\x00\xd8", b"ab\x81\x20c"]
+    "data",
+    [
+        "中文文件测试。".encode("gbk"),
+        "café über".encode("latin-1"),
+        b"\xff\xfe\x00\xd8",
+        b"ab\x81\x20c",
+    ],
 )
 def test_other_encodings_are_refused_not_guessed(tmp_path, data):
     assert refusal(written(tmp_path, "a.txt", data)) == "unknown-encoding"
@@ -67,6 +73,11 @@ def test_what_cannot_be_read_is_named(tmp_path, name, data, reference):
 def test_content_decides_before_the_extension(tmp_path):
     page = read(written(tmp_path, "page.txt", "<!DOCTYPE html><h1>Top</h1><p>x</p>"))
     assert page.segments[0].heading_path == ("Top",)
+
+
+@pytest.mark.parametrize("text", ["MZ세대 보고서", "PKI 안내", "A file that starts with %PDF-1.7"])
+def test_words_that_look_like_other_formats_are_words(tmp_path, text):
+    assert read(written(tmp_path, "a.md", text)).text == text
 
 
 def test_too_large_and_too_long(tmp_path):

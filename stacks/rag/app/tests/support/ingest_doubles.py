@@ -112,9 +112,10 @@ class IngestBox:
         marked = self.library.corpus_ready(self.config.release, self.signature, self.vectors.index)
         return marked and all(found.state in DONE for found in self.library.documents())
 
-    def state(self, name: str) -> DocumentState:
-        """Where the document stands."""
-        return next(found.state for found in self.library.documents() if found.name == name)
+    def state(self, name: str) -> DocumentState | None:
+        """Where the document stands, or None when it is not known (yet)."""
+        states = {found.name: found.state for found in self.library.documents()}
+        return states.get(name)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

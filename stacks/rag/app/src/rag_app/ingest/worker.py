@@ -151,11 +151,10 @@ class Worker:
     def _claim_more(self) -> None:
         """Keep every reader busy. Looks before it claims: looking does not lock the library."""
         while len(self._reading) < self._readers:
-            if self._library.pending() <= len(self._reading):
-                self._release_queued = False
-                return
-            claim = self._library.claim_next()
+            waiting = self._library.pending() > len(self._reading)
+            claim = self._library.claim_next() if waiting else None
             if claim is None:
+                self._release_queued = False
                 return
             # The release's documents are claimed first, so a user's one means none is left.
             self._release_queued = claim.document.origin is Origin.RELEASE

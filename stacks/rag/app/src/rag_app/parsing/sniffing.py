@@ -40,7 +40,6 @@ _MAGIC = (
     (b"GIF8", "GIF image"),
     (b"{\\rtf", "RTF"),
     (b"\x7fELF", "program"),
-    (b"MZ", "program"),
     (b"HWP Document File", "HWP"),
 )
 _ZIP_KINDS = (
@@ -64,9 +63,10 @@ def sniff(file: BinaryIO, extension: str) -> Format:
     file.seek(0)
     if not head:
         raise refused("empty-file")
-    if b"%PDF-" in head[:1024]:
+    # Junk before the mark is common in PDFs; in other files the mark may be what they write about.
+    if head.lstrip().startswith(b"%PDF-") or (extension == ".pdf" and b"%PDF-" in head[:1024]):
         return Format.PDF
-    if head.startswith(b"PK"):
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _sniff_zip(file, extension)
     if head.startswith(_OLE):
         _refuse_ole(file)

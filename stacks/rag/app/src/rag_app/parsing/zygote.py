@@ -17,6 +17,7 @@ import selectors
 import signal
 import socket
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import suppress
@@ -86,7 +87,7 @@ def _load_lazy_parts(limits: Limits) -> None:
 
 
 def _warm(content: bytes, extension: str, limits: Limits) -> None:
-    with os.fdopen(os.memfd_create("warm"), "w+b") as file:
+    with tempfile.TemporaryFile() as file:
         file.write(content)
         file.seek(0)
         _read(file.fileno(), extension, limits).encode()
