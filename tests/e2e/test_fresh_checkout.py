@@ -16,7 +16,7 @@ import pytest
 
 from .journey import Person, wait_until
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 QUESTION = "How do I roll back a failed upgrade?"
 RULE_SECONDS_BETWEEN_WORDS = 5
