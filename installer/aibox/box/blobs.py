@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Condition
 from typing import BinaryIO
 
-from aibox.box.filesystem import DiskTrouble, Filesystem
-from aibox.box.intake import Intake, ignore, read_back
+from aibox.box.filesystem import DiskTrouble, Filesystem, Kind, Operation
+from aibox.box.intake import Intake, ignore, read_back, unreadable
 from aibox.box.layout import Layout
 from aibox.box.verified import Verified
 from aibox.errors import Fault, PreflightVeto, VerificationRefused
@@ -44,6 +45,8 @@ class BlobStore:
         self.layout = layout
         self.filesystem = filesystem
         self.verified = Verified(layout.verified, filesystem, boot)
+        self._turn = Condition()
+        self._busy: set[str] = set()
 
     def has(self, digest: str, size: int) -> bool:
         """Whether a regular file of this name and size is there: a look, not a proof."""
@@ -65,28 +68,31 @@ class BlobStore:
 
         A source that stops early leaves its part behind, and the next import of the same digest
         goes on from there after hashing what it has. `on_bytes` gets byte counts that sum up to
-        `size`. A blob already present is hashed again instead of copied; a damaged one is
-        quarantined and replaced.
+        `size` (more if a part turns out bad and a path is read again). A blob already present is
+        hashed again instead of copied; a damaged one is quarantined and replaced.
 
         Raises:
             VerificationRefused: more or fewer bytes than `size`, or other bytes than `digest`.
             PreflightVeto: `no-room`, before anything is written.
             DiskTrouble: the disk refused or failed; the part is given up.
         """
-        if self._present(digest, size):
-            on_bytes(size)
-            return False
-        self.require_room(size, files=1)
-        self.filesystem.make_directory(self.layout.blob(digest).parent)
-        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as stream:
-            intake = Intake(self.filesystem, self.layout.part(digest), digest, size, on_bytes)
+        with self._claimed(digest):
+            if self._present(digest, size):
+                on_bytes(size)
+                return False
+            self.require_room(size, files=1)
+            self.filesystem.make_directory(self.layout.blob(digest).parent)
+            part = self.layout.part(digest)
+            resumed = part.exists()
             try:
-                intake.take(stream)
-            except DiskTrouble:
-                self._give_up(digest)
-                raise
+                self._take(source, Intake(self.filesystem, part, digest, size, on_bytes))
+            except VerificationRefused:
+                if not (resumed and isinstance(source, Path)):
+                    raise
+                # The fault may lie in what an earlier import left behind; it is gone now.
+                self._take(source, Intake(self.filesystem, part, digest, size, on_bytes))
             self._publish(digest)
-        return True
+            return True
 
     def verify(self, digest: str) -> Damage | None:
         """Hash the blob, unless this boot has; None if it is sound. Changes nothing."""
@@ -139,17 +145,54 @@ class BlobStore:
         self.quarantine(digest)
         return False
 
+    def _take(self, source: BinaryIO | Path, intake: Intake) -> None:
+        with _opened(source) as stream:
+            try:
+                intake.take(stream)
+            except DiskTrouble:
+                self._give_up(intake.part)
+                raise
+            except OSError as error:
+                self._give_up(intake.part)
+                raise DiskTrouble(Operation(Kind.READ_BACK, intake.part), error) from error
+
+    @contextmanager
+    def _claimed(self, digest: str) -> Iterator[None]:
+        """One import of a digest at a time: a release may name a blob twice."""
+        with self._turn:
+            self._turn.wait_for(lambda: digest not in self._busy)
+            self._busy.add(digest)
+        try:
+            yield
+        finally:
+            with self._turn:
+                self._busy.remove(digest)
+                self._turn.notify_all()
+
     def _publish(self, digest: str) -> None:
         part, blob = self.layout.part(digest), self.layout.blob(digest)
         self.filesystem.move(part, blob)
         self.verified.note(digest, blob.stat())
 
-    def _give_up(self, digest: str) -> None:
+    def _give_up(self, part: Path) -> None:
         """Free the room; after a failed write the bytes of the part cannot be believed."""
         try:
-            self.filesystem.unlink(self.layout.part(digest))
+            self.filesystem.unlink(part)
         except DiskTrouble:
             return
+
+
+@contextmanager
+def _opened(source: BinaryIO | Path) -> Iterator[BinaryIO]:
+    if not isinstance(source, Path):
+        yield source
+        return
+    try:
+        stream = source.open("rb", buffering=0)
+    except OSError as error:
+        raise unreadable(str(error)) from error
+    with stream:
+        yield stream
 
 
 def _status(path: Path) -> os.stat_result | None:

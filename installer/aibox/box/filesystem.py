@@ -41,6 +41,7 @@ class Kind(StrEnum):
     SYMLINK = "symlink"
     UNLINK = "unlink"
     REMOVE_DIRECTORY = "remove directory"
+    READ_BACK = "read back"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Filesystem:
         if path.is_dir():
             return
         with self._doing(Kind.MAKE_DIRECTORY, path):
-            path.mkdir(mode=0o700)
+            path.mkdir(mode=0o700, exist_ok=True)
         self.sync_directory(path.parent)
 
     @contextmanager

@@ -1,0 +1,103 @@
+"""Primitives: whole files, errors in our own words, an announcement before every change."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from aibox.box.filesystem import DiskTrouble, Filesystem, Kind
+from faults import FailAt, Recorder
+
+
+def test_publishing_replaces_a_file_as_a_whole(tmp_path: Path) -> None:
+    Filesystem().publish(tmp_path / "state", b"old")
+    Filesystem().publish(tmp_path / "state", b"new")
+    assert (tmp_path / "state").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["state"]
+
+
+def test_a_leftover_of_a_killed_publish_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "state.new").write_bytes(b"half of something longer")
+    Filesystem().publish(tmp_path / "state", b"new")
+    assert (tmp_path / "state").read_bytes() == b"new"
+
+
+def test_a_publish_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    Filesystem().publish(path, b"old")
+    for boundary in range(6):
+        failing = Filesystem(FailAt(boundary, errno.EIO, tuple(Kind)))
+        with pytest.raises(DiskTrouble):
+            failing.publish(path, b"new")
+        assert path.read_bytes() in {b"old", b"new"}
+        Filesystem().publish(path, b"old")
+
+
+def test_every_change_is_announced_before_it_happens(tmp_path: Path) -> None:
+    recorder = Recorder()
+    Filesystem(recorder).publish(tmp_path / "state", b"x")
+    assert [operation.kind for operation in recorder.operations] == [
+        Kind.OPEN,
+        Kind.WRITE,
+        Kind.SET_MODE,
+        Kind.SYNC_FILE,
+        Kind.RENAME,
+        Kind.SYNC_DIRECTORY,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "reference"),
+    [
+        (errno.ENOSPC, "disk-full"),
+        (errno.EDQUOT, "disk-full"),
+        (errno.EIO, "disk-error"),
+        (errno.EROFS, "disk-read-only"),
+        (errno.EACCES, "disk-refused"),
+    ],
+)
+def test_an_errno_becomes_a_reference_with_a_command_to_type(
+    number: int, reference: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DiskTrouble) as trouble:
+        Filesystem(FailAt(0, number, tuple(Kind))).make_directory(tmp_path / "new")
+    assert trouble.value.reference == reference
+    assert "aibox " in trouble.value.hint
+    assert trouble.value.full == (reference == "disk-full")
+
+
+def test_a_link_is_never_written_through(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    (tmp_path / "state.new").symlink_to("victim")
+    with pytest.raises(DiskTrouble):
+        Filesystem().publish(tmp_path / "state", b"x")
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:3]))
+    Filesystem().write_new(tmp_path / "file", b"longer than three")
+    assert (tmp_path / "file").read_bytes() == b"longer than three"
+
+
+def test_the_mode_does_not_depend_on_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        Filesystem().write_new(tmp_path / "file", b"x", 0o444)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o444
+
+
+def test_a_tree_is_removed_but_not_what_links_in_it_point_to(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_bytes(b"x")
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "precious")
+    Filesystem().remove_tree(tmp_path / "tree")
+    assert not (tmp_path / "tree").exists()
+    assert (tmp_path / "precious" / "file").exists()
