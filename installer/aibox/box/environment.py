@@ -142,9 +142,19 @@ def _install(folder: Path, wheels: Sequence[Path], on_event: Callable[[str], Non
     _link_interpreter(folder)
     work = folder / "work"
     work.mkdir()
+    for wheel in wheels:
+        # pip reads a semicolon in a path as the start of a condition: it only gets bare names.
+        (work / wheel.name).symlink_to(wheel.absolute())
     say = _Ticker(f"environment: installing {len(wheels)} packages", on_event)
     ended = process.run(
-        [sys.executable, *_INSTALL, "--target", folder / PACKAGES, *wheels],
+        [
+            sys.executable,
+            *_INSTALL,
+            "--target",
+            folder / PACKAGES,
+            *(f"./{wheel.name}" for wheel in wheels),
+        ],
+        cwd=work,
         # pip moves files from its temporary folder to the target: on one disk that copies nothing.
         environment=process.environment({"PIP_CONFIG_FILE": os.devnull, "TMPDIR": str(work)}),
         timeout_s=INSTALL_TIMEOUT_S,

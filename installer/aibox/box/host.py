@@ -14,9 +14,6 @@ from pathlib import Path
 
 from packaging import tags
 
-from aibox.box import process
-from aibox.errors import AiboxError
-
 PROC = Path("/proc")
 # Every process of a box carries this variable; its value says what the process depends on.
 MARK = "AIBOX_INPUTS"
@@ -43,24 +40,6 @@ def python_tag() -> str:
 def wheel_tags() -> tuple[tags.Tag, ...]:
     """The builds of a package that run here, the best first."""
     return tuple(tags.sys_tags())
-
-
-def boot_id() -> str:
-    """Changes with every boot of the kernel."""
-    return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-
-
-def has_user_manager() -> bool:
-    """Whether `systemctl --user` reaches a service manager of this user."""
-    try:
-        answer = process.run(
-            ["systemctl", "--user", "show-environment"],
-            environment=process.environment(keep=("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")),
-            timeout_s=10,
-        )
-    except AiboxError:
-        return False
-    return answer.status == 0
 
 
 def port_is_free(host: str, port: int) -> bool:

@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aibox.box import host, process
+from aibox.box import environment, host, process
 from aibox.box.filesystem import Filesystem
 from aibox.box.runtime import ServiceStatus
 from aibox.box.supervisor_client import (
@@ -32,6 +32,7 @@ from aibox.box.supervisor_client import (
 from aibox.errors import AiboxError, Failed, Fault, NeedsPerson
 
 CONFIGURATION = "current/config/supervisord.conf"
+WHEELS = "current/tree/wheels"
 _SUPERVISORD = ("-m", "supervisor.supervisord", "-c", CONFIGURATION)
 LAUNCH_TIMEOUT_S = 30.0
 RUNNING_TIMEOUT_S = 60.0
@@ -58,21 +59,16 @@ class Settings:
 
 
 class Supervisor:
-    """Implements `aibox.box.runtime.Runtime`. The caller holds the box.
-
-    `before_start` sees to it that the environment of `current` is there and whole.
-    """
+    """Implements `aibox.box.runtime.Runtime`. The caller holds the box."""
 
     def __init__(
         self,
         root: Path,
         *,
-        before_start: Callable[[], None] = lambda: None,
         filesystem: Filesystem | None = None,
         on_event: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self._root = root
-        self._before_start = before_start
         self._filesystem = filesystem or Filesystem()
         self._say = on_event
         self._client = Client(root / "run")
@@ -81,13 +77,11 @@ class Supervisor:
         """Make the running services equal what `current` says; returns when all of them run.
 
         Restarts exactly the services whose inputs changed, and supervisord when its own
-        environment did. Raises `Failed` (`port-taken`, `service-not-starting`) and what
-        `before_start` raises.
+        environment did; builds that environment when it is missing or damaged. Raises `Failed`
+        (`port-taken`, `service-not-starting`) and what `environment.ensure` raises.
         """
         settings = read_settings(self._root)
-        self._before_start()
-        for name in ("run", "logs"):
-            self._filesystem.make_directory(self._root / name)
+        self._prepare(settings)
         self._require_port(settings)
         before = self._restarts()
         if not self._update(settings):
@@ -117,6 +111,17 @@ class Supervisor:
         absent = "unsupervised" if not found and host.box_processes(self._root) else "stopped"
         counts = self._restarts() if found else {}
         return tuple(_status(name, found.get(name), absent, counts.get(name, 0)) for name in names)
+
+    def _prepare(self, settings: Settings) -> None:
+        for name in ("run", "logs"):
+            self._filesystem.make_directory(self._root / name)
+        environment.ensure(
+            self._root,
+            settings.environment,
+            sorted((self._root / WHEELS).glob("*.whl")),
+            filesystem=self._filesystem,
+            on_event=self._say,
+        )
 
     def _require_port(self, settings: Settings) -> None:
         if host.port_is_free(settings.address, settings.port):

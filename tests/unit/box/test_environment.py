@@ -25,12 +25,11 @@ class Place:
     """A box root and the wheels of one environment."""
 
     def __init__(self, folder: Path) -> None:
-        self.root = folder / "상자 with spaces"
+        self.root = folder / "상자 % ; #1"
         self.root.mkdir()
-        self.folder = folder
         self.wheels = [
-            make_wheel(folder, MODULE),
-            make_wheel(folder, {"more.py": b""}, name="more"),
+            make_wheel(self.root, MODULE),
+            make_wheel(self.root, {"more.py": b""}, name="more"),
         ]
         self.said: list[str] = []
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from packaging.utils import parse_wheel_filename
 
 from aibox.box import host
@@ -44,28 +43,6 @@ def test_a_port_is_free_until_somebody_listens_and_then_names_its_holder() -> No
         assert [found.pid for found in host.holders(port)] == [os.getpid()]
     assert host.port_is_free("127.0.0.1", port)
     assert host.holders(port) == ()
-
-
-def test_the_boot_id_stays_the_same_within_a_boot() -> None:
-    assert host.boot_id() == host.boot_id()
-    assert len(host.boot_id()) == 36
-
-
-def test_without_a_user_manager_the_answer_is_no(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert not host.has_user_manager()
-
-
-def test_a_user_manager_that_answers_is_believed(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    double = tmp_path / "systemctl"
-    double.write_text('#!/bin/sh\ntest "$1 $2" = "--user show-environment"\n')
-    double.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert host.has_user_manager()
 
 
 def test_a_process_of_the_box_is_told_by_mark_and_folder(tmp_path: Path) -> None:

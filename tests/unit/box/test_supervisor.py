@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -202,17 +203,18 @@ def test_a_generation_that_does_not_say_what_to_run_needs_a_person(box: SmallBox
     assert box.supervisor.services() == ()
 
 
-def test_what_must_be_there_before_a_start_is_asked_for_first(box: SmallBox) -> None:
-    class NotThere(Exception):
-        pass
-
-    def refuse() -> None:
-        raise NotThere
-
-    box.supervisor._before_start = refuse
-    with pytest.raises(NotThere):
-        box.supervisor.apply()
-    assert box.starts("web") == []
+def test_a_damaged_environment_is_built_again_before_the_start(
+    box: SmallBox, environments: Path
+) -> None:
+    (box.root / "environments").unlink()
+    damaged = box.root / "environments" / box.environment / environment.PACKAGES / "supervisor"
+    shutil.copytree(environments, box.root / "environments", symlinks=True)
+    (damaged / "supervisord.py").write_text("raise SystemExit")
+    wheels = box.root / "current/tree/wheels"
+    wheels.mkdir()
+    shutil.copy(next(environments.parent.glob("*.whl")), wheels)
+    box.supervisor.apply()
+    assert box.has_started(1, 1, 1)
 
 
 def test_restarts_count_from_the_last_start_on_purpose() -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import jinja2
 import pytest
 
-from aibox.box import unit
-
 TEMPLATE = Path(__file__).parents[3] / "stacks/process/aibox.service.j2"
 AWKWARD = '/home/u/한글 폴더/50% "new"\\box'
 
@@ -16,21 +14,6 @@ AWKWARD = '/home/u/한글 폴더/50% "new"\\box'
 def rendered(root: str = AWKWARD, launcher: str = "/bin/true") -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     return environment.from_string(TEMPLATE.read_text()).render(root=root, launcher=launcher)
-
-
-def test_the_default_box_has_the_plain_name_and_others_never_share_one() -> None:
-    default = Path("/home/u/.local/share/aibox")
-    names = {unit.name(root, default) for root in (default, Path("/a"), Path("/b"))}
-    assert len(names) == 3
-    assert unit.name(default, default) == "aibox.service"
-
-
-def test_units_lie_where_the_user_keeps_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", "/conf")
-    assert unit.folder() == Path("/conf/systemd/user")
-    monkeypatch.delenv("XDG_CONFIG_HOME")
-    monkeypatch.setenv("HOME", "/home/u")
-    assert unit.folder() == Path("/home/u/.config/systemd/user")
 
 
 def test_characters_systemd_reads_are_escaped() -> None:
