@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from typing import IO
 
 import pytest
@@ -32,6 +34,14 @@ print("ready", flush=True)
 while True:
     time.sleep(60)
 """
+
+
+@pytest.fixture(autouse=True)
+def prompt() -> Iterator[None]:
+    """Fails a test in which a double slept to its end instead of being stopped."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < 30
 
 
 def start(code: str) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
