@@ -47,11 +47,11 @@ def chunk_document(document: ParsedDocument, size: int, overlap: int) -> list[Ch
     """Cut `document` into chunks of at most `size` characters, in the order of its text.
 
     Every character that is not white space is in at least one chunk. Chunks of one section
-    repeat up to `overlap` characters of their predecessor (at most half of `size`), starting at
-    a sentence or a word. No chunk crosses a page or a top-level heading; small sections with the
-    same parent share a chunk; a heading is kept with the text below it. Cuts fall between
-    paragraphs, else between lines or sentences, else between words; a fenced code block stays
-    whole when it fits. Linear in the length of the text.
+    repeat up to `overlap` characters of their predecessor (at most half of `size`), in whole
+    sentences. No chunk crosses a page or a top-level heading; small sections with the same
+    parent share a chunk; a heading is kept with the text below it. Cuts fall between paragraphs,
+    else between lines or sentences, else between words; a fenced code block stays whole when it
+    fits. Linear in the length of the text.
     """
     overlap = min(overlap, size // 2)
     chunks: list[Chunk] = []
@@ -138,10 +138,15 @@ def _pack(atoms: Iterable[_Span], size: int, overlap: int) -> Iterator[_Span]:
 
 
 def _reach_back(text: str, before: _Span, piece: _Span, size: int, overlap: int) -> _Span:
-    """`piece`, begun earlier by up to `overlap` characters, at a sentence or else at a word."""
+    """`piece`, begun earlier by up to `overlap` characters, at the start of a sentence.
+
+    Half a sentence would be quoted as if it were one, so a word will do only where the cut
+    itself fell inside a sentence.
+    """
     start, end = piece
     earliest = max(before[0] + 1, start - min(overlap, size - (end - start)))
-    for boundary in (_SENTENCE_END, _WORD_END):
+    inside_sentence = _SENTENCE_END.search(text, before[1], start) is None
+    for boundary in (_SENTENCE_END, _WORD_END) if inside_sentence else (_SENTENCE_END,):
         found = boundary.search(text, earliest, start)
         if found and found.end() < start:
             return _trim(text, (found.end(), end))

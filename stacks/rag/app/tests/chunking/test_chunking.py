@@ -137,8 +137,15 @@ def test_overlap_repeats_whole_sentences_of_the_chunk_before():
 
 
 def test_overlap_never_makes_a_chunk_too_long():
-    parsed = document(((), "a b " * 15 + "\n\n" + "x" * 95))
-    assert [len(chunk.text) for chunk in chunk_document(parsed, 100, 40)] == [59, 99]
+    parsed = document(((), "A. " * 20 + "\n\n" + "x" * 90))
+    assert [len(chunk.text) for chunk in chunk_document(parsed, 100, 40)] == [59, 98]
+
+
+def test_overlap_does_not_begin_inside_a_sentence_unless_the_cut_does():
+    whole = document(((), "One quite long sentence stands here. " * 2))
+    assert texts(chunk_document(whole, 50, 20))[1].startswith("One quite")
+    cut = document(((), "one endless sentence without any stop whatever it says"))
+    assert texts(chunk_document(cut, 40, 10))[1].startswith("any stop whatever")
 
 
 def test_an_empty_document_has_no_chunks():
