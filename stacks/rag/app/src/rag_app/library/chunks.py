@@ -109,13 +109,22 @@ class ChunkTables:
     def complete(self, document_id: str, signature: str, average_length: float) -> bool:
         """Mark a document as indexed, weighted with this length; False if it is gone."""
         with self.database.transaction() as connection:
-            return bool(
-                connection.execute(
-                    "UPDATE indexed SET complete = 1, average_length = ? WHERE document_id = ?"
-                    " AND signature = ?",
-                    (average_length, document_id, self._key(signature)),
-                ).rowcount
-            )
+            return self.put_complete(connection, document_id, signature, average_length)
+
+    def put_complete(
+        self,
+        connection: sqlite3.Connection,
+        document_id: str,
+        signature: str,
+        average_length: float,
+    ) -> bool:
+        """As `complete`, within a transaction."""
+        changed = connection.execute(
+            "UPDATE indexed SET complete = 1, average_length = ?"
+            " WHERE document_id = ? AND signature = ?",
+            (average_length, document_id, self._key(signature)),
+        ).rowcount
+        return bool(changed)
 
     def indexed(self, signature: str) -> dict[str, IndexedDocument]:
         """Every document that has a text, with what is known of its chunks."""

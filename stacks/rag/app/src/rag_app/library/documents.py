@@ -133,14 +133,24 @@ class DocumentTables(ChunkTables):
     def set_state(self, claim: Claim, state: DocumentState, reason: str = "") -> bool:
         """See `rag_app.interfaces.Library.set_state`."""
         with self.database.transaction() as connection:
-            if not _is_current(connection, claim):
-                return False
-            connection.execute(
-                "UPDATE documents SET state = ?, reason = ? WHERE id = ?",
-                (state.value, reason, claim.document.id),
-            )
-            if state is DocumentState.FAILED:
-                self._drop_text(connection, claim.document.id)
+            return self.put_state(connection, claim, state, reason)
+
+    def put_state(
+        self,
+        connection: sqlite3.Connection,
+        claim: Claim,
+        state: DocumentState,
+        reason: str = "",
+    ) -> bool:
+        """As `set_state`, within a transaction."""
+        if not _is_current(connection, claim):
+            return False
+        connection.execute(
+            "UPDATE documents SET state = ?, reason = ? WHERE id = ?",
+            (state.value, reason, claim.document.id),
+        )
+        if state is DocumentState.FAILED:
+            self._drop_text(connection, claim.document.id)
         return True
 
     def put_text(

@@ -48,8 +48,10 @@ class SqliteLibrary(DocumentTables):
 
     def finish(self, claim: Claim, signature: str, average_length: float) -> bool:
         """Mark a claimed document as indexed and READY; False if it was replaced or removed."""
-        indexed = self.complete(claim.document.id, signature, average_length)
-        return indexed and self.set_state(claim, DocumentState.READY)
+        with self.database.transaction() as connection:
+            return self.put_complete(
+                connection, claim.document.id, signature, average_length
+            ) and self.put_state(connection, claim, DocumentState.READY)
 
     def frequencies(
         self, signature: str

@@ -67,20 +67,18 @@ class HybridSearcher:
             return []
         wanted = list(fused)[: limit * _LOOKED_AT]
         stored, weighted = await asyncio.to_thread(self._look_up, question, wanted)
-        meant = self._meant(hits)
-        passages = [
-            self._passage(
-                stored[identity],
-                fused[identity],
-                meant.get(identity, 0.0),
-                weighted,
-                language or detect(question),
-            )
+        wished = language or detect(question)
+        scores = {
+            identity: fused[identity] * _preference(stored[identity], weighted, wished)
             for identity in wanted
             if identity in stored
+        }
+        best = sorted(scores, key=lambda identity: (-scores[identity], identity))[:limit]
+        meant = self._meant(hits)
+        return [
+            self._passage(stored[identity], scores[identity], meant.get(identity, 0.0), weighted)
+            for identity in best
         ]
-        passages.sort(key=lambda passage: (-passage.score, passage.chunk_id))
-        return passages[:limit]
 
     async def ready(self, release: str) -> Readiness:
         """See `rag_app.interfaces.Searcher.ready`."""
@@ -136,16 +134,9 @@ class HybridSearcher:
         return self._library.chunks(ids), weigh(question, frequencies, chunks)
 
     def _passage(
-        self,
-        stored: StoredChunk,
-        score: float,
-        meant: float,
-        weighted: Sequence[Weighted],
-        language: str,
+        self, stored: StoredChunk, score: float, meant: float, weighted: Sequence[Weighted]
     ) -> Passage:
         chunk = stored.chunk
-        factor = 1.0 if stored.language == language else _OTHER_LANGUAGE_FACTOR
-        factor *= 1 + _FOCUS_BONUS * focus(weighted, " ".join(chunk.heading_path[-1:]))
         return Passage(
             chunk_id=stored.id,
             document_id=stored.document_id,
@@ -153,11 +144,18 @@ class HybridSearcher:
             text=chunk.text,
             start=chunk.start,
             end=chunk.end,
-            score=min(1.0, score * factor / (1 + _FOCUS_BONUS)),
+            score=score,
             evidence=max(meant, evidence(weighted, self._terms(stored))),
             page=chunk.page,
             heading_path=chunk.heading_path,
         )
+
+
+def _preference(stored: StoredChunk, weighted: Sequence[Weighted], language: str) -> float:
+    """Factor in 0..1 for the language of a chunk and for how exactly its heading fits."""
+    heading = " ".join(stored.chunk.heading_path[-1:])
+    fitting = (1 + _FOCUS_BONUS * focus(weighted, heading)) / (1 + _FOCUS_BONUS)
+    return fitting * (1.0 if stored.language == language else _OTHER_LANGUAGE_FACTOR)
 
 
 def sparse_query(asked: Sequence[Word]) -> SparseVector | None:

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -37,6 +37,8 @@ _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 # 할 수도 있다: no capital city (수도) is meant, as it is with another particle.
 _IDIOMS = frozenset(("수도", "수가"))
 _BEFORE_VERBS = frozenset(("i", "we", "you", "they", "how to"))
+# About 15 MB; by Zipf's law nearly all words of a text are among these.
+_REMEMBERED_WORDS = 30_000
 _LONGEST_WORD = 64  # Longer "words" are encoded data; their parts would only bloat the index.
 
 
@@ -56,11 +58,13 @@ class Word:
     forms: tuple[int, ...] = ()
     alternatives: tuple[int, ...] = ()
     predicate: bool = False
+    terms: tuple[int, ...] = field(init=False)
+    """Distinct term ids under which a document with this word is indexed."""
 
-    @property
-    def terms(self) -> tuple[int, ...]:
-        """Distinct term ids under which a document with this word is indexed."""
-        return tuple(dict.fromkeys((self.stem, *self.parts, *self.forms)))
+    def __post_init__(self) -> None:
+        """Made once: a word of the cache is counted in a great many chunks."""
+        terms = tuple(dict.fromkeys((self.stem, *self.parts, *self.forms)))
+        object.__setattr__(self, "terms", terms)
 
 
 def words(text: str) -> Iterator[Word]:
@@ -83,7 +87,7 @@ def count_terms(text: str) -> Counter[int]:
     return counts
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=_REMEMBERED_WORDS)
 def _word(surface: str, kind: str, after: bool) -> Word | None:
     """`after`: a Korean word stands glued to a Latin one, a Latin one where a verb is expected."""
     if len(surface) > _LONGEST_WORD:
@@ -165,7 +169,7 @@ def _english_stem(word: str) -> str:
     return str(snowballstemmer.stemmer("english").stemWord(word))
 
 
-@lru_cache(maxsize=200_000)
+@lru_cache(maxsize=_REMEMBERED_WORDS)
 def term_id(term: str) -> int:
     """The index of a term in sparse vectors; the same on every machine and in every release."""
     return int.from_bytes(blake2b(term.encode(), digest_size=4).digest(), "big")

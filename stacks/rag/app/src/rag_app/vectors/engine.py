@@ -78,7 +78,9 @@ class EdgeIndex:
     def counts(self) -> dict[str, int]:
         """Number of points of each document."""
         request = edge.FacetRequest(DOCUMENT, limit=_MOST_DOCUMENTS, exact=True)
-        return {str(hit.value): hit.count for hit in self._shard.facet(request).hits}
+        # The engine goes on naming documents whose points were all deleted.
+        hits = self._shard.facet(request).hits
+        return {str(hit.value): hit.count for hit in hits if hit.count}
 
     def count(self) -> int:
         """Number of points."""

@@ -15,6 +15,7 @@ from rag_app.errors import VectorsUnavailable
 from rag_app.vectors import frames
 
 _MODULE = "rag_app.vectors.engine"
+_POLL_S = 0.005
 
 
 class EngineProcess:
@@ -42,7 +43,9 @@ class EngineProcess:
         return await self._process.wait()
 
     async def stop(self) -> None:
-        """Let it finish what it does and end."""
+        """Let it finish what it was asked for, and end; nobody may ask it any more."""
+        while self.pending:
+            await asyncio.sleep(_POLL_S)
         async with self._turn:
             if self._process.stdin:
                 self._process.stdin.close()
