@@ -58,7 +58,8 @@ class EndpointDouble:
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
         self.requests.append(request)
-        return httpx.Response(self.status, stream=StreamDouble(self.blocks))
+        elsewhere = {"location": "http://elsewhere/v1"} if self.status == 307 else {}
+        return httpx.Response(self.status, stream=StreamDouble(self.blocks), headers=elsewhere)
 
     def sent(self) -> dict[str, object]:
         body: dict[str, object] = orjson.loads(self.requests[0].content)

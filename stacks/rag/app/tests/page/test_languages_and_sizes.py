@@ -108,7 +108,7 @@ def test_the_language_of_the_browser_is_the_first_one(page: Page, tmp_path: Path
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [360, 390, 768, 1280])
 def test_nothing_scrolls_sideways(page: Page, box: Box, width: int) -> None:
-    long = "a-very-long-word-without-any-break-" * 6
+    long = "averylongwordwithoutanybreak" * 6
     box.library.hold(f"{long}.md", f"{long} rollback upgrade failed {long}")
     page.open(width, 844)
     page.ask(QUESTION + " " + long)

@@ -89,7 +89,7 @@ def test_malformed_requests_name_the_key(
 def test_a_huge_body_is_refused_by_its_declared_length(client: TestClient) -> None:
     response = client.post("/api/ask", content=b" " * 1_048_577)
     assert response.status_code == 413
-    assert response.json()["error"]["reference"] == "too-large"
+    assert response.json()["error"]["reference"] == "request-too-large"
 
 
 def test_a_huge_body_of_unknown_length_is_refused_as_well(client: TestClient) -> None:

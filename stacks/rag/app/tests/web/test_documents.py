@@ -60,9 +60,9 @@ def test_names_are_what_people_read(client: TestClient, given: str, kept: str) -
 @pytest.mark.parametrize(
     ("files", "status", "reference"),
     [
-        ([("big.md", b"x" * 1_000_001)], 413, "upload-too-large"),
-        ([("huge.md", b"x" * 2_000_000)], 413, "upload-too-large"),
-        ([("a.md", b"x" * 600_000), ("b.md", b"x" * 600_000)], 413, "upload-too-large"),
+        ([("big.md", b"x" * 1_000_001)], 413, "too-large"),
+        ([("huge.md", b"x" * 2_000_000)], 413, "too-large"),
+        ([("a.md", b"x" * 600_000), ("b.md", b"x" * 600_000)], 413, "too-large"),
         ([("empty.md", b"")], 422, "empty-file"),
         ([("good.md", b"good"), ("empty.md", b"")], 422, "empty-file"),
         ([("..", b"x")], 422, "bad-name"),
@@ -162,6 +162,13 @@ def test_a_span_past_the_end_is_clipped(client: TestClient, box: Box) -> None:
     document = box.library.hold("k.md", "short")
     body = client.get(f"/api/documents/{document.id}/text?start=3&end=900").json()
     assert (body["text"], body["start"], body["end"]) == ("rt", 3, 5)
+
+
+def test_without_a_span_the_text_comes_whole_up_to_a_limit(client: TestClient, box: Box) -> None:
+    short, long = box.library.hold("s.md", "short"), box.library.hold("l.md", "x" * 150_000)
+    assert client.get(f"/api/documents/{short.id}/text").json()["text"] == "short"
+    body = client.get(f"/api/documents/{long.id}/text?context=0").json()
+    assert (len(body["text"]), body["end"], body["length"]) == (100_000, 100_000, 150_000)
 
 
 @pytest.mark.parametrize("query", ["start=-1", "end=x", "start=1e3", "start=" + "9" * 40])

@@ -175,9 +175,12 @@ def _unknown(document_id: str) -> Refusal:
 
 
 def _span(request: Request, length: int) -> tuple[int, int]:
-    """The asked span, clipped to the text: a document may have become shorter meanwhile."""
+    """The asked span, by default to the end; at most `MAX_SPAN_CHARACTERS`.
+
+    Clipped to the text: a document may have become shorter since it was cited.
+    """
     start = min(_number(request, "start", 0), length)
-    end = min(_number(request, "end", start), length)
+    end = min(_number(request, "end", length), length)
     return start, max(start, min(end, start + MAX_SPAN_CHARACTERS))
 
 

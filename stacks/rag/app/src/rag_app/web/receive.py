@@ -64,7 +64,7 @@ def too_large(limit: int) -> Refusal:
     """A body over `limit` bytes."""
     return Refusal(
         413,
-        "too-large",
+        "request-too-large",
         f"The request is larger than {limit:,} bytes, which is the limit here.",
         hint="Send less in one request.",
     )

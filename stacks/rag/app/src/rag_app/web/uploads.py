@@ -210,7 +210,7 @@ def upload_too_large(limit: int) -> Refusal:
     """Files over `limit` bytes."""
     return Refusal(
         413,
-        "upload-too-large",
+        "too-large",
         f"One upload may hold {limit // (1024 * 1024):,} MiB ({limit:,} bytes).",
         hint="Split the document, or raise `max_upload_bytes` of the site.",
     )

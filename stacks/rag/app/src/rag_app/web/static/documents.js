@@ -183,7 +183,7 @@ class Sending {
 
   async run() {
     if (this.cancelled) return;
-    if (this.file.size > limit) return this.fail(new ApiError("upload-too-large", say("dropHint", { size: bytesText(limit) })));
+    if (this.file.size > limit) return this.fail(new ApiError("too-large", say("dropHint", { size: bytesText(limit) })));
     this.sending = upload(this.file, (share) => this.progress(share));
     try {
       await this.sending.done;
