@@ -50,6 +50,13 @@ def test_the_sentence_that_tells_the_command_is_quoted() -> None:
     assert found.answer == "To roll back a failed upgrade, run aibox rollback. [1]"
 
 
+def test_who_asks_how_gets_the_sentence_that_tells_how_first() -> None:
+    text = "A failed upgrade can be undone. A failed upgrade is undone if you run aibox undo now."
+    told = "A failed upgrade is undone if you run aibox undo now."
+    assert quotes(extract("How can a failed upgrade be undone?", passage(text), most=1)) == [told]
+    assert quotes(extract("Is a failed upgrade undone?", passage(text), most=1)) != [told]
+
+
 def test_a_span_counts_from_the_beginning_of_the_document() -> None:
     text = "x" * 100 + ROLLBACK
     (citation,) = extract(HOW, passage(ROLLBACK, start=100)).citations

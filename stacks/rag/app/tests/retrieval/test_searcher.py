@@ -49,12 +49,12 @@ def test_a_span_points_at_the_text_of_the_passage(shelf: Shelf) -> None:
     assert text is not None and text[passage.start : passage.end] == passage.text
 
 
-@pytest.mark.parametrize(
-    ("question", "page"), [("backup 폴더 복사", "ko"), ("copy backup 폴더 disk", "en")]
-)
-def test_the_language_of_the_question_is_preferred(shelf: Shelf, question: str, page: str) -> None:
-    language = {"ko": "ko", "en": "en"}[page]
-    assert names(search(shelf, question, 2, language))[0] == f"{page}/backup.md"
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_wished_language_comes_before_the_better_words(shelf: Shelf, language: str) -> None:
+    more_words_of_the_other = {"en": "backup 폴더 디스크 복사", "ko": "copy folder disk night 백업"}
+    passages = search(shelf, more_words_of_the_other[language], 2, language)
+    assert names(passages)[0] == f"{language}/backup.md"
+    assert passages[0].evidence < passages[1].evidence
 
 
 def test_a_loanword_finds_the_document_in_the_other_language(tmp_path: Path) -> None:

@@ -75,9 +75,10 @@ def test_what_was_acknowledged_survives_kill_9(root: Path) -> None:
     assert {document: counts.get(document) for document in expected} == expected
 
 
-def test_the_engine_does_not_outlive_a_killed_service(root: Path) -> None:
+def test_a_busy_engine_does_not_outlive_a_killed_service(root: Path) -> None:
     with vectors.serving(root) as process:
         (engine,) = vectors.children(process.pid)
+        os.kill(engine, signal.SIGSTOP)  # As busy as can be: it does not even read its input.
         process.kill()
         assert vectors.wait_for_end(engine)
 
