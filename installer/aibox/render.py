@@ -51,6 +51,7 @@ def render(
         "embedding": _embedding(release, site),
         "site": site.model_dump(mode="json"),
         "environment": environment,
+        "corpus": _digest_of(release, Role.DOCUMENTS),
         "inputs": inputs,
     }
     files = {path: _fill(name, templates, context) for path, name in FILES.items()}

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 import typer
@@ -35,16 +35,17 @@ def text(line: str = "") -> None:
 
 
 def note(line: str) -> None:
-    """A line beside the data, on stderr."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
+    """A line beside the data, on stderr; a reader that is gone must not stop what is told."""
+    with suppress(OSError):
+        sys.stderr.write(line + "\n")
+        sys.stderr.flush()
 
 
 def error(failure: AiboxError, as_json: bool) -> None:
     """A failure: for people on stderr, and as the JSON contract on stdout when asked for."""
     note(str(failure))
     if as_json:
-        data({"error": failure.as_json(), **failure.as_json()})
+        data(failure.as_json())
 
 
 def end_with(failure: AiboxError) -> NoReturn:

@@ -41,6 +41,7 @@ class Corpus(_Section):
     """Documents that came with the release (the operator's manual)."""
 
     path: Path | None = None
+    digest: str = ""
 
 
 class Tuning(_Section):
@@ -112,6 +113,11 @@ class Config(_Section):
     prompts: Prompts
     engine: Engine = Engine()
     embedding: Embedding | None = None
+
+    @property
+    def corpus_id(self) -> str:
+        """What names the release's documents: releases that share them share their index."""
+        return self.corpus.digest or self.release
 
 
 def load(path: Path) -> Config:

@@ -79,9 +79,9 @@ class ChunkIndexer:
         reindexed = sum(self._index_again(item.document_id) for item in broken)
         return Reconciliation(reindexed, self._weigh_again(), len(dropped))
 
-    def mark_ready(self, release: str) -> None:
-        """Record that the release's corpus is searchable in the index that is open now."""
-        self._library.mark_corpus_ready(release, self._signature, self._vectors.ensure())
+    def mark_ready(self, corpus: str) -> None:
+        """Record that this corpus is searchable in the index that is open now."""
+        self._library.mark_corpus_ready(corpus, self._signature, self._vectors.ensure())
 
     def _index_again(self, document_id: str) -> bool:
         parsed = self._library.parsed(document_id)

@@ -140,11 +140,11 @@ class Library(Protocol):
     def chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         """The chunks with these ids that still exist; O(number of ids)."""
 
-    def corpus_ready(self, release: str, signature: str, index: str) -> bool:
+    def corpus_ready(self, corpus: str, signature: str, index: str) -> bool:
         """Whether `mark_corpus_ready` was called with exactly these values last."""
 
-    def mark_corpus_ready(self, release: str, signature: str, index: str) -> None:
-        """Remember that all documents of this release are searchable in this index."""
+    def mark_corpus_ready(self, corpus: str, signature: str, index: str) -> None:
+        """Remember that all documents of this corpus are searchable in this index."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +251,8 @@ class Indexer(Protocol):
         tuning), re-weights where the average length drifted, drops what the library forgot.
         """
 
-    def mark_ready(self, release: str) -> None:
-        """Record that the release's corpus is searchable; for when nothing of it is pending."""
+    def mark_ready(self, corpus: str) -> None:
+        """Record that this corpus is searchable; for when nothing of it is pending."""
 
 
 class Searcher(Protocol):
@@ -264,8 +264,8 @@ class Searcher(Protocol):
         Raises `VectorsUnavailable`.
         """
 
-    async def ready(self, release: str) -> Readiness:
-        """Whether a question can be answered now and the release's corpus is indexed."""
+    async def ready(self, corpus: str) -> Readiness:
+        """Whether a question can be answered now and this corpus (`Config.corpus_id`) is indexed."""
 
 
 @dataclass(frozen=True, slots=True)

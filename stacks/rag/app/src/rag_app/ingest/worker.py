@@ -144,9 +144,9 @@ class Worker:
             self._stop.wait(POLL_S)
         self._tend_index()
         if not self._marked_ready and self._release_is_done():
-            self._patiently(lambda: self._indexer.mark_ready(self._config.release))
+            self._patiently(lambda: self._indexer.mark_ready(self._config.corpus_id))
             self._marked_ready = True
-            log.info("the documents of release %s can be searched", self._config.release)
+            log.info("the corpus %s can be searched", self._config.corpus_id)
 
     def _claim_more(self) -> None:
         """Keep every reader busy. Looks before it claims: looking does not lock the library."""

@@ -62,15 +62,15 @@ class SqliteLibrary(DocumentTables):
             self.statistics(signature).chunks,
         )
 
-    def corpus_ready(self, release: str, signature: str, index: str) -> bool:
+    def corpus_ready(self, corpus: str, signature: str, index: str) -> bool:
         """Whether `mark_corpus_ready` was called with exactly these values last."""
         row = self.database.connection.execute(
             "SELECT value FROM marks WHERE key = ?", (_CORPUS,)
         ).fetchone()
-        return bool(row) and orjson.loads(row[0]) == [release, signature, index]
+        return bool(row) and orjson.loads(row[0]) == [corpus, signature, index]
 
-    def mark_corpus_ready(self, release: str, signature: str, index: str) -> None:
-        """Remember that all documents of this release are searchable in this index."""
-        value = orjson.dumps([release, signature, index]).decode()
+    def mark_corpus_ready(self, corpus: str, signature: str, index: str) -> None:
+        """Remember that all documents of this corpus are searchable in this index."""
+        value = orjson.dumps([corpus, signature, index]).decode()
         with self.database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (_CORPUS, value))

@@ -80,20 +80,20 @@ class HybridSearcher:
             for identity in best
         ]
 
-    async def ready(self, release: str) -> Readiness:
+    async def ready(self, corpus: str) -> Readiness:
         """See `rag_app.interfaces.Searcher.ready`."""
         vectors = await self._vectors.ready()
         if not vectors.ready:
             return vectors
-        pending, corpus = await asyncio.to_thread(self._corpus_state, release, vectors.index)
-        if corpus:
+        pending, ready = await asyncio.to_thread(self._corpus_state, corpus, vectors.index)
+        if ready:
             return Readiness(True, "", pending, vectors.index)
         return Readiness(
             False, "the documents of the release are being indexed", pending, vectors.index
         )
 
-    def _corpus_state(self, release: str, index: str) -> tuple[int, bool]:
-        ready = self._library.corpus_ready(release, self._signature, index)
+    def _corpus_state(self, corpus: str, index: str) -> tuple[int, bool]:
+        ready = self._library.corpus_ready(corpus, self._signature, index)
         return self._library.pending(), ready
 
     async def _dense(self, question: str) -> tuple[float, ...] | None:

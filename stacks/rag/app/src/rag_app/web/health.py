@@ -19,7 +19,7 @@ async def healthz(request: Request) -> Response:
 async def readyz(request: Request) -> Response:
     """GET /readyz: 200 only when a question can be answered from the release's own documents."""
     here = services(request)
-    readiness = await here.searcher.ready(here.config.release)
+    readiness = await here.searcher.ready(here.config.corpus_id)
     if readiness.ready:
         return json_response({"ready": True})
     body = {"ready": False, "reason": readiness.reason, "pending": readiness.pending}
