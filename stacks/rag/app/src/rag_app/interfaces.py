@@ -265,7 +265,7 @@ class Searcher(Protocol):
         """
 
     async def ready(self, corpus: str) -> Readiness:
-        """Whether a question can be answered now and this corpus (`Config.corpus_id`) is indexed."""
+        """Whether a question can be answered now, with this corpus (`Config.corpus_id`) indexed."""
 
 
 @dataclass(frozen=True, slots=True)
