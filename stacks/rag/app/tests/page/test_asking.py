@@ -38,6 +38,13 @@ def test_a_citation_opens_its_passage_in_the_document(page: Page) -> None:
     assert page.get("#reader-file").get_attribute("href").endswith("/file")
 
 
+def test_a_quote_of_code_keeps_its_citation(page: Page, box: Box) -> None:
+    box.library.hold("code.md", "```sh\nfree --mega\n```")
+    page.ask("free mega?")
+    assert page.text(".body pre") == "free --mega"
+    assert page.text(".body button.marker") == "1"
+
+
 def test_an_example_can_be_asked_with_one_click(page: Page) -> None:
     page.get(".chip").click()
     page.wait(lambda: page.find(".source"))

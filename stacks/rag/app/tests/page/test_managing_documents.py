@@ -50,7 +50,6 @@ def test_an_upload_shows_its_progress_and_then_the_document(page: Page, tmp_path
     value = page.wait(lambda: page.run("return document.querySelector('progress')?.value ?? 0"))
     assert 0 < value < 1
     assert page.get("progress").get_attribute("aria-label") == "Uploading 여비 규정.md"
-    page.shot("upload-progress")
     page.wait(lambda: "여비 규정.md" in names(page))
     assert page.all(".upload") == []
 

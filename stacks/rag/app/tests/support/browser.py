@@ -106,9 +106,3 @@ class Page:
         """Ask and wait for the whole answer."""
         self.get("#question").send_keys(question + "\n")
         self.wait(lambda: self.run(_LATEST_IS_COMPLETE, question))
-
-    def shot(self, name: str) -> None:
-        """Keep a picture for people; tests do not look at it."""
-        folder = Path("/tmp/screens")
-        folder.mkdir(exist_ok=True)
-        self.driver.save_screenshot(str(folder / f"{name}.png"))

@@ -134,7 +134,7 @@ class Answer {
   showDegraded(reason) {
     // The reason is a sentence of the engine's, in English.
     this.notice.replaceChildren(
-      label(element("span"), "degraded"), " ", element("span", { class: "why", lang: "en" }, reason),
+      label(element("span"), "degraded"), " ", element("span", { lang: "en" }, reason),
     );
     this.notice.hidden = false;
   }

@@ -21,7 +21,7 @@ export function render(text, marker) {
 function block(lines, at, parent, marker) {
   const line = lines[at];
   if (!line.trim()) return at + 1;
-  if (FENCE.test(line)) return fenced(lines, at, parent);
+  if (FENCE.test(line)) return fenced(lines, at, parent, marker);
   if (BULLET.test(line)) return list(lines, at, parent, marker, "ul", BULLET, 1);
   if (NUMBERED.test(line)) return list(lines, at, parent, marker, "ol", NUMBERED, 2);
   const heading = line.match(HEADING);
@@ -32,12 +32,15 @@ function block(lines, at, parent, marker) {
   return paragraph(lines, at, parent, marker);
 }
 
-function fenced(lines, at, parent) {
+function fenced(lines, at, parent, marker) {
   const fence = lines[at].match(FENCE)[1];
   let end = at + 1;
   while (end < lines.length && !lines[end].trim().startsWith(fence)) end += 1;
   const code = element("code", {}, lines.slice(at + 1, end).join("\n"));
   parent.append(element("pre", { tabindex: "0" }, code));
+  // A quote of code is followed by its marker, on the line of the fence.
+  const rest = (lines[end] ?? "").trim().slice(fence.length).trim();
+  if (rest) parent.append(inline(element("p"), rest, marker));
   return end + 1;
 }
 
