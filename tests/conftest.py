@@ -1,8 +1,11 @@
-"""Figures that tests measure, shown at the end of a run whether it captures output or not."""
+"""What all tests share: figures shown at the end of a run, and a folder that costs no disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -13,6 +16,15 @@ _FIGURES = pytest.StashKey[list[str]]()
 def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Call it with one line of what was counted or measured."""
     return request.config.stash.setdefault(_FIGURES, []).append
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """An empty folder in memory where there is one: for boxes that no power cut will meet."""
+    memory = Path("/dev/shm")
+    folder = Path(mkdtemp(prefix="aibox-", dir=memory if memory.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,12 +8,10 @@ fsyncs of files the same sweep must fail: a sweep that cannot fail proves nothin
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 import pytest
 
@@ -99,15 +97,6 @@ class PowerCuts:
     def cut(self) -> None:
         copy = self.folder / f"cut-{len(self.copies)}.img"
         self.copies.append(images.snapshot(self.image, copy))
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A folder for images, in memory where there is one."""
-    memory = Path("/dev/shm")
-    folder = Path(mkdtemp(prefix="aibox-power-", dir=memory if memory.is_dir() else None))
-    yield folder
-    shutil.rmtree(folder)
 
 
 def cut_the_power(
