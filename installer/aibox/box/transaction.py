@@ -171,8 +171,8 @@ class Transaction:
         """
         intent = self.intent
         self.store.with_room(lambda: self.store.switch(intent.target))
-        self._settle_state()
         trouble = self._run_target(runtime)
+        self._settle_state()
         entries = self._record_way_back(trouble)
         self._close()
         if trouble is not None:
@@ -199,7 +199,10 @@ class Transaction:
         return (n for n in good if n in present and n not in tried and self.store.is_sound(n))
 
     def _settle_state(self) -> None:
-        """What serves now is what boot must end up on."""
+        """What serves now is what boot must end up on; and this recovery has ended.
+
+        Not before the services were run: a recovery that they kill must stay counted.
+        """
         state, target = self.store.slots.load(), self.intent.target
         settled = _with(self.store, last_good=target, tries_left=0, recoveries=0)
         if settled != state:
