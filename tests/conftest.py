@@ -9,13 +9,11 @@ from tempfile import mkdtemp
 
 import pytest
 
-_FIGURES = pytest.StashKey[list[str]]()
-
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
     """Call it with one line of what was counted or measured."""
-    return request.config.stash.setdefault(_FIGURES, []).append
+    return lambda line: record_property("figure", line)
 
 
 @pytest.fixture
@@ -28,8 +26,14 @@ def place() -> Iterator[Path]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the lines after the results."""
-    figures = terminalreporter.config.stash.get(_FIGURES, [])
+    """Print the lines after the results, also those that came from other test processes."""
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    figures = [
+        str(value)
+        for report in reports
+        for name, value in report.user_properties
+        if name == "figure"
+    ]
     if figures:
         terminalreporter.section("figures")
     for line in figures:

@@ -54,7 +54,7 @@ def collect(store: Store, keep: int = KEEP, *, pinned: Collection[int] = ()) -> 
         raise Failed(
             "unfinished-transaction",
             "an earlier command was interrupted; what it needs is not removed",
-            hint="finish or undo it: aibox recover",
+            hint="finish or undo it: ./aibox recover",
             fault=Fault.HOST,
         )
     kept = roots(store, keep, pinned)

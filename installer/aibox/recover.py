@@ -212,7 +212,7 @@ def _give_up(transaction: Transaction) -> Outcome:
         "recovery-loop",
         f"recovery was begun {RECOVERIES_CAP} times and never ended; it is given up",
         context=f"`current` names generation {outcome.serving}; services were left alone",
-        hint="find out what kills it: aibox doctor",
+        hint="find out what kills it: ./aibox doctor",
         fault=Fault.HOST,
     )
 

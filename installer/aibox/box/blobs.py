@@ -209,7 +209,7 @@ def _no_room(facts: str) -> PreflightVeto:
         "no-room",
         "the disk of the box has no room for this release",
         context=facts,
-        hint="free some room, or remove old generations: aibox gc",
+        hint="free some room, or remove old generations: ./aibox gc",
         fault=Fault.HOST,
     )
 
@@ -222,6 +222,6 @@ def damaged(damages: tuple[Damage, ...]) -> VerificationRefused:
         "damaged",
         "files of this generation are not what they should be",
         context=f"{first.path}: {first.reason}{more}",
-        hint="bring the bytes back from the bundle or the index: aibox install --profile NAME",
+        hint="bring the bytes back: ./aibox install --profile local",
         fault=Fault.HOST,
     )

@@ -89,6 +89,6 @@ def _collision(path: str) -> BadUsage:
         "colliding-path",
         "a rendered file would take the place of another file of the generation",
         context=f"path: {path}",
-        hint="rename it in the stack's templates, then: aibox plan --profile NAME",
+        hint="rename it in the stack's templates, then: ./aibox plan --profile local",
         fault=Fault.US,
     )

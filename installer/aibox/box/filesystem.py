@@ -227,22 +227,22 @@ def _explain(number: int) -> tuple[str, str, str]:
         return (
             "disk-full",
             "the disk of the box is full",
-            "free some room, or remove old generations: aibox gc",
+            "free some room, or remove old generations: ./aibox gc",
         )
     if number == errno.EROFS:
         return (
             "disk-read-only",
             "the disk of the box is mounted read-only",
-            "find out why (dmesg), mount it writable, then: aibox recover",
+            "find out why (dmesg), mount it writable, then: ./aibox recover",
         )
     if number == errno.EIO:
         return (
             "disk-error",
             "the disk of the box failed; nothing is retried on it, because it cannot be believed",
-            "check the disk (dmesg, smartctl), then: aibox recover",
+            "check the disk (dmesg, smartctl), then: ./aibox recover",
         )
     return (
         "disk-refused",
         "the operating system refused a change to the box",
-        "see who owns the folder of the box and what is in the way, then: aibox recover",
+        "see who owns the folder of the box and what is in the way, then: ./aibox recover",
     )

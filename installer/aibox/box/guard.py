@@ -59,7 +59,7 @@ def _open(path: Path) -> int:
             "no-box",
             "there is no box here",
             context=f"{path}: {error.strerror}",
-            hint="install one: aibox install --profile local",
+            hint="install one: ./aibox install --profile local",
             fault=Fault.YOU,
         ) from error
 
@@ -73,7 +73,7 @@ def _lock(descriptor: int, shared: bool) -> None:
             "box-busy",
             "another command is changing this box",
             context=f"held by: {_holder(descriptor)}",
-            hint="wait until it has ended, then try again; to see what it did: aibox history",
+            hint="wait until it has ended, then try again; to see what it did: ./aibox history",
             fault=Fault.YOU,
         ) from error
 

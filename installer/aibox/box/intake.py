@@ -201,8 +201,8 @@ def unreadable(facts: str) -> Failed:
         "source-unreadable",
         "the medium or folder that holds the release cannot be read",
         context=facts,
-        hint="check it and give the same command again, it goes on where it stopped; or look"
-        " at the medium: aibox bundle verify BUNDLE",
+        hint="check it, then give the same command again, it goes on where it stopped:"
+        " ./aibox install --profile local",
         fault=Fault.HOST,
     )
 
@@ -226,6 +226,6 @@ def _refused(reference: str, digest: str, facts: str) -> VerificationRefused:
         reference,
         "a blob is not what the release says it is",
         context=f"sha256:{digest}: {facts}",
-        hint="nothing was taken in; check the medium: aibox bundle verify BUNDLE",
+        hint="check where the bytes come from, then: ./aibox install --profile local",
         fault=Fault.UPSTREAM,
     )

@@ -112,7 +112,7 @@ def checked(digest: str) -> str:
         "not-a-digest",
         "a blob is named by something that is not a SHA-256 digest",
         context=f"name: {digest[:80]!r}",
-        hint="the release is damaged or forged; check it: aibox bundle verify BUNDLE",
+        hint="the release is damaged or forged; compare it with its lock: ./aibox lock --check",
         fault=Fault.UPSTREAM,
     )
 
@@ -130,6 +130,6 @@ def relative(path: str) -> PurePosixPath:
         "unsafe-path",
         "a release names a file outside its own folder",
         context=f"path: {path[:200]!r}",
-        hint="the release is damaged or forged; check it: aibox bundle verify BUNDLE",
+        hint="the release is damaged or forged; compare it with its lock: ./aibox lock --check",
         fault=Fault.UPSTREAM,
     )

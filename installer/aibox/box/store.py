@@ -100,7 +100,7 @@ class Store(BlobStore):
                 "generation-unreadable",
                 f"generation {number} is missing or its listing is damaged",
                 context=str(self.layout.generation(number)),
-                hint="go back to another one: aibox rollback",
+                hint="go back to another one: ./aibox rollback",
                 fault=Fault.HOST,
             )
         return found
@@ -116,7 +116,7 @@ class Store(BlobStore):
             raise NeedsPerson(
                 "no-such-file",
                 f"generation {number} has no file {path}",
-                hint="see what is there: aibox history",
+                hint="see what is there: ./aibox history",
                 fault=Fault.US,
             )
         return (self.layout.generation(number) / path).read_bytes()
@@ -184,8 +184,8 @@ class Store(BlobStore):
             "generation-damaged",
             f"generation {number} is damaged and is not served",
             context="; ".join(f"{one.path}: {one.reason}" for one in found[:3]),
-            hint="mend it by installing its release again: aibox install --profile NAME"
-            " — or go back to another one: aibox rollback",
+            hint="mend it by installing its release again: ./aibox install --profile local"
+            " — or go back to another one: ./aibox rollback",
             fault=Fault.HOST,
         )
 
@@ -207,7 +207,7 @@ class Store(BlobStore):
         raise BadUsage(
             "nothing-to-roll-back-to",
             "no earlier generation is on this box and whole",
-            hint="see what there is: aibox history",
+            hint="see what there is: ./aibox history",
             fault=Fault.YOU,
         )
 
@@ -359,14 +359,14 @@ class Store(BlobStore):
             raise BadUsage(
                 "already-current",
                 f"generation {wanted} serves already",
-                hint="see what there is: aibox history",
+                hint="see what there is: ./aibox history",
                 fault=Fault.YOU,
             )
         if wanted not in good or wanted not in self.generations():
             raise BadUsage(
                 "no-such-generation",
                 f"generation {wanted} is not on this box, or it never passed its gate",
-                hint="see what there is: aibox history",
+                hint="see what there is: ./aibox history",
                 fault=Fault.YOU,
             )
 

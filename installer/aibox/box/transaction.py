@@ -72,20 +72,20 @@ class Outcome:
                 RolledBack,
                 "rolled-back",
                 f"generation {self.generation} did not serve; generation {self.serving} does again",
-                "see both facts: aibox history",
+                "see both facts: ./aibox history",
             )
         if self.source is not None and self.serving is None:
             return self._error(
                 NeedsPerson,
                 "nothing-serves",
                 "the new generation did not serve, and no earlier one is whole",
-                "install again from the bundle: aibox install --profile NAME",
+                "install again: ./aibox install --profile local",
             )
         return self._error(
             Failed,
             "gate-failed",
             f"generation {self.generation} did not pass its gate",
-            "see why: aibox doctor",
+            "see why: ./aibox doctor",
         )
 
     def _error(self, kind: type[AiboxError], reference: str, message: str, hint: str) -> AiboxError:
@@ -219,7 +219,7 @@ class Transaction:
             return Failed(
                 "runtime-broke",
                 _text(f"{type(error).__name__}: {error}"),
-                hint="find out why: aibox doctor",
+                hint="find out why: ./aibox doctor",
                 fault=Fault.US,
             )
         return None
@@ -304,7 +304,7 @@ def begin(
         raise Failed(
             "unfinished-transaction",
             "an earlier command was interrupted and is not tidied up yet",
-            hint="finish or undo it: aibox recover",
+            hint="finish or undo it: ./aibox recover",
             fault=Fault.HOST,
         )
     intent = Intent(
@@ -384,6 +384,6 @@ def _does_not_start(target: int | None, trouble: AiboxError) -> NeedsPerson:
         "does-not-start",
         f"`current` names generation {target} again, but its services do not start",
         context=trouble.message,
-        hint="find out why: aibox doctor",
+        hint="find out why: ./aibox doctor",
         fault=trouble.fault,
     )

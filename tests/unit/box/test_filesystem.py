@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 from pathlib import Path
 
 import pytest
 
+import aibox
 from aibox.box.filesystem import DiskTrouble, Filesystem, Kind
 from faults import FailAt, Recorder
 
@@ -101,3 +103,29 @@ def test_a_tree_is_removed_but_not_what_links_in_it_point_to(tmp_path: Path) -> 
     Filesystem().remove_tree(tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
     assert (tmp_path / "precious" / "file").exists()
+
+
+CHANGING = {
+    *("write_text", "write_bytes", "touch", "mkdir", "rmdir", "unlink", "symlink_to", "chmod"),
+    *("hardlink_to", "rename", "link", "symlink", "fsync", "ftruncate", "rmtree", "makedirs"),
+}
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["activate", "recover", "gc"]
+    + [f"box/{name}" for name in ("blobs", "contents", "guard", "history", "intake", "journal")]
+    + [f"box/{name}" for name in ("layout", "state", "store", "transaction", "verified")],
+)
+def test_the_store_changes_files_only_through_the_filesystem(module: str) -> None:
+    source = Path(aibox.__file__).parent / f"{module}.py"
+    nodes = ast.walk(ast.parse(source.read_text()))
+    called_things = [node.func for node in nodes if isinstance(node, ast.Call)]
+    around = [
+        ast.unparse(called)
+        for called in called_things
+        if isinstance(called, ast.Attribute)
+        and called.attr in CHANGING
+        and not ast.unparse(called.value).endswith("filesystem")
+    ]
+    assert around == []
