@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+import code_sizes
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip browser tests where there is no browser, and say so."""
@@ -18,3 +20,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("browser"):
             item.add_marker(skip)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """After a run of everything, print the sizes of the code."""
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        terminalreporter.section("sizes of the code")
+        for line in code_sizes.report():
+            terminalreporter.line(line)

@@ -1,4 +1,4 @@
-"""Prints the sizes of the code after a run: signals to look at, not limits that fail a build."""
+"""The sizes of the code: signals to look at, not limits that fail a build."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ast
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 CODE = ("installer", "launcher", "stacks/rag/app/src")
@@ -23,6 +21,7 @@ def functions(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def report() -> list[str]:
+    """Three lines for the end of a run."""
     files = sorted(path for folder in CODE for path in (REPOSITORY / folder).rglob("*.py"))
     sizes = sorted(size for path in files for size in functions(path))
     lines = [length for length, _ in sizes]
@@ -37,9 +36,3 @@ def report() -> list[str]:
         "longest: " + ", ".join(f"{name} ({length})" for length, name in sizes[:-4:-1]),
         f"files over {FILE_LINES} lines: {', '.join(long_files) or 'none'}",
     ]
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.section("sizes of the code")
-    for line in report():
-        terminalreporter.write_line(line)
