@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from .journey import Person, free_port
+from .journey import Person, free_port, wait_until
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
@@ -80,6 +80,20 @@ def kill_when(person: Person, line: str, *words: str) -> bool:
     return False
 
 
+def recover_when_free(person: Person) -> list[str]:
+    """Recover once the children of a killed command have ended: they hold the box until then."""
+    taken: list[str] = []
+
+    def is_free() -> bool:
+        done = person.tries("recover", "--json")
+        assert done.code == 0 or "error[box-busy]" in done.err, done.err
+        taken.extend(done.json["steps"] if done.code == 0 else [])
+        return done.code == 0
+
+    wait_until(is_free, 60, "the children of a killed command have ended")
+    return taken
+
+
 @pytest.mark.parametrize(("number", "line"), list(enumerate(KILL_WHEN)))
 def test_an_upgrade_killed_at_any_step_leaves_a_whole_box(
     box: Person, number: int, line: str, figure: Callable[[str], None]
@@ -87,7 +101,7 @@ def test_an_upgrade_killed_at_any_step_leaves_a_whole_box(
     before = status(box)["release"]
     lock = lock_with_top_k(box, 10 + number)
     assert kill_when(box, line, "upgrade", "--lockfile", str(lock), "--yes")
-    steps = box.types("recover", "--json").json["steps"]
+    steps = recover_when_free(box)
     found = status(box)
     assert found["state"] == "running"
     assert answers(box)
@@ -101,7 +115,7 @@ def test_an_upgrade_killed_at_any_step_leaves_a_whole_box(
 @pytest.mark.parametrize("line", ["[activate]", "[gate]"])
 def test_a_killed_rollback_leaves_a_whole_box(box: Person, line: str) -> None:
     assert kill_when(box, line, "rollback")
-    box.types("recover")
+    recover_when_free(box)
     assert status(box)["state"] == "running"
     assert answers(box)
     box.types("rollback")

@@ -149,6 +149,7 @@ class Store(BlobStore):
             self.require_room(sum(map(len, files.values())), len(tree) + len(files))
             number = self._next_number()
             self._seal(number, wanted, {**files, listing.MANIFEST: manifest})
+        self._mend()
         self.verified.save()
         return number
 
@@ -293,10 +294,20 @@ class Store(BlobStore):
                     return number
         return None
 
+    def _mend(self) -> None:
+        """Let every generation profit from blobs that were replaced: a blob and its links rot
+        together, and a rollback wants the old generations whole too."""
+        for number in self.generations():
+            found = listing.load(self.layout.generation(number))
+            if found is not None:
+                self._relink(number, found)
+
     def _relink(self, number: int, wanted: Contents) -> None:
         """Put sound blobs in the place of damaged tree files, one atomic rename each."""
         by_path = {str(self.layout.tree(number) / path): path for path in wanted.tree}
         for one in self._damaged_tree(number, wanted):
+            if self.verify(one.digest):
+                continue
             target = self.layout.tree(number) / by_path[one.path]
             temporary = self.layout.staging / "relink"
             self.filesystem.unlink(temporary)

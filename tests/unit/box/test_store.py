@@ -120,6 +120,14 @@ def test_installing_again_mends_what_rotted(box: Commands) -> None:
     assert broken_invariants(box.root, {1}) == []
 
 
+def test_mending_one_generation_mends_the_others_that_share_its_blobs(box: Commands) -> None:
+    box.upgrade(TWO)
+    rot(box.store.layout.blob(sha256(ONE.blobs[SHARED])))
+    assert not box.store.is_sound(2)
+    box.install(TWO)
+    assert box.store.damage(1, deep=True) == ()
+
+
 @pytest.mark.parametrize("path", [f"tree/{SHARED}", "config/rag.toml", "manifest.json"])
 @pytest.mark.parametrize("how", ["other bytes", "gone"])
 def test_a_file_changed_in_a_generation_is_noticed(box: Commands, path: str, how: str) -> None:
