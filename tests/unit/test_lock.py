@@ -6,12 +6,12 @@ import contextlib
 
 import pytest
 import tomli_w
-from examples import HEX, LOCK, lock
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aibox.errors import AiboxError, BadUsage, Fault
 from aibox.lock import load, parse, tuning_of
+from examples import HEX, LOCK, lock
 
 
 def test_a_valid_lock_is_read() -> None:

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from examples import PROFILE, profile
 
 from aibox import content
 from aibox import profile as profiles
 from aibox import site as sites
 from aibox.errors import BadUsage
 from aibox.site import Site
+from examples import PROFILE, profile
 
 CONTENT = content.find()
 
