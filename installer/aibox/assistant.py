@@ -104,8 +104,7 @@ class Added:
             return None
         return Failed(
             "documents-failed",
-            f"{len(failed)} of {len(self.documents) + len(self.refused)} files "
-            "are not searchable; the others are",
+            f"{len(failed)} of {len(self.documents) + len(self.refused)} files are not searchable",
             context="; ".join(failed[:5]),
             hint="see the reason of each with: ./aibox docs list",
             fault=Fault.YOU,

@@ -27,7 +27,8 @@ def add(
     if as_json:
         show.data({"documents": list(outcome.documents), "refused": list(outcome.refused)})
     else:
-        show.table(outcome.documents, ("id", "state", "name", "reason"))
+        refused = [{**item, "id": "-", "state": "refused"} for item in outcome.refused]
+        show.table([*outcome.documents, *refused], ("id", "state", "name", "reason"))
     failure = outcome.error()
     if failure is not None:
         show.end_with(failure)
