@@ -34,6 +34,17 @@ class KillAt:
 
 
 @dataclass
+class KillWhen:
+    """kill -9 of this very process just before the first change that `where` is true of."""
+
+    where: Callable[[Operation], bool]
+
+    def __call__(self, operation: Operation) -> None:
+        if self.where(operation):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass
 class FailAt:
     """An OSError at the n-th change of some kinds; from then on always, if it `lasts`."""
 

@@ -60,6 +60,11 @@ def test_what_serves_after_a_rollback_stays(box: Commands) -> None:
     assert 1 in roots(box.store, 2, ())
 
 
+def test_what_the_link_names_stays_even_if_the_state_names_another(box: Commands) -> None:
+    box.store.switch(1)
+    assert 1 in roots(box.store, 2, ())
+
+
 def test_a_pinned_generation_stays(box: Commands) -> None:
     assert collect(box.store, pinned=(1,)).generations == (2,)
 

@@ -19,7 +19,7 @@ from aibox.errors import NeedsPerson
 from aibox.record import Action, Result
 from aibox.recover import RECOVERIES_CAP, Facts, Step, decide, expected
 from boxes import Commands, ReleaseDouble, broken_invariants, quietly, sha256
-from faults import KillAt, Recorder, in_a_process
+from faults import KillAt, KillWhen, Recorder, in_a_process
 
 ONE, TWO = ReleaseDouble("one"), ReleaseDouble("two")
 
@@ -63,6 +63,7 @@ def in_phase(phase: Phase) -> Intent:
             Step.UNDO,
         ),
         (replace(TRIAL, state=COMMITTED), Step.FORWARD),
+        (replace(TRIAL, state=State(sequence=5, last_good=2, transaction="t1")), Step.UNDO),
         (replace(TRIAL, intent=in_phase(Phase.UNDO)), Step.GO_BACK),
         (replace(TRIAL, intent=Unreadable(content=b"")), Step.SET_ASIDE),
         (replace(SETTLED, current=None), Step.RESTORE),
@@ -215,13 +216,9 @@ def in_the_gate(operation: Operation) -> bool:
 
 def crash(box: Commands, release: ReleaseDouble, where: Callable[[Operation], bool]) -> None:
     """kill -9 of an upgrade just before the first change that is `where`."""
-    recorder, rehearsal = Recorder(), box.root.with_name("rehearsal")
-    shutil.copytree(box.root, rehearsal, symlinks=True)
-    Commands(rehearsal, recorder, services=recorder).upgrade(release)
-    kill = KillAt(next(i for i, op in enumerate(recorder.operations) if where(op)))
+    kill = KillWhen(where)
     crashed = Commands(box.root, kill, services=kill)
     assert in_a_process(lambda: crashed.upgrade(release)) == -9
-    shutil.rmtree(rehearsal)
 
 
 def test_an_interrupted_trial_is_undone_in_the_same_boot(box: Commands) -> None:
@@ -230,6 +227,18 @@ def test_an_interrupted_trial_is_undone_in_the_same_boot(box: Commands) -> None:
     assert broken_invariants(box.root, {2}) == []
     outcomes = [entry.outcome for entry in box.store.history.read().entries[-2:]]
     assert outcomes == [Result.FAILED, Result.RECOVERED]
+
+
+def test_what_the_gate_said_outlives_a_kill_on_the_way_back(box: Commands) -> None:
+    def on_the_way_back(operation: Operation) -> bool:
+        return operation.path.suffix == ".running" and box.store.current() == 2
+
+    crash(box, ReleaseDouble("broken", good=False), on_the_way_back)
+    assert [done.step for done in box.recover()] == [Step.GO_BACK]
+    failed, back = box.store.history.read().entries[-2:]
+    assert failed.gate is not None
+    assert failed.gate.failed_ids() == ("ko-1",)
+    assert back.outcome is Result.ROLLED_BACK
 
 
 def test_after_a_reboot_the_gate_is_asked_once_more(box: Commands) -> None:

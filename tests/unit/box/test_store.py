@@ -138,6 +138,27 @@ def test_a_file_changed_in_a_generation_is_noticed(box: Commands, path: str, how
     assert [one.path for one in box.store.damage(1)] == [str(file)]
 
 
+def test_a_twin_whose_rendered_files_were_changed_is_not_used_again(box: Commands) -> None:
+    config = box.store.layout.generation(1) / "config" / "rag.toml"
+    config.chmod(0o644)
+    config.write_bytes(b"tampered")
+    assert box.stage(ONE) == 2
+    assert box.store.damage(2, deep=True) == ()
+
+
+def test_in_the_boot_of_its_installation_a_generation_is_not_hashed_again(
+    box: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hashed(path: Path) -> str:
+        raise AssertionError(f"{path} was hashed")
+
+    monkeypatch.setattr("aibox.box.blobs.read_back", hashed)
+    assert box.upgrade(TWO).serving == 2, "blobs just read back are hashed once more"
+    assert Store(box.root, boot="boot-1").damage(1, deep=True) == ()
+    with pytest.raises(AssertionError):
+        Store(box.root, boot="boot-2").damage(1, deep=True)
+
+
 @pytest.mark.parametrize("content", [b"", b"garbage", b'{"version":9}', b"[]"])
 def test_a_generation_without_its_listing_is_damaged(box: Commands, content: bytes) -> None:
     listing = box.store.layout.generation(1) / "contents.json"
