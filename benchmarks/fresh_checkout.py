@@ -40,10 +40,8 @@ ACTIVITIES = (
     (r"^\[gate\]", "gate: golden questions"),
     (r"^\[ask\]", "ask"),
 )
-DOWNLOADED = (
-    re.compile(r"is ready: \d+ packages, ([\d.]+) MB"),
-    re.compile(r"packages: ([\d.]+) of \1 MB"),
-)
+# What the launcher, and later the stage, say they fetched, in MB; the latter may say it twice.
+DOWNLOADED = (r"is ready: \d+ packages, ([\d.]+) MB", r"packages: ([\d.]+) of \1 MB")
 
 
 class Stopwatch:
@@ -51,7 +49,7 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
-        self.megabytes = 0.0
+        self.fetched: dict[str, float] = {}
 
     def run(self, activity: str, command: list[str], folder: Path, home: Path) -> str:
         """Run a command, book its time, and give its standard output; exits if it fails."""
@@ -79,7 +77,9 @@ class Stopwatch:
     def _book(self, activity: str, began: float, line: str) -> tuple[str, float]:
         now = time.monotonic()
         self.seconds[activity] += now - began
-        self.megabytes += sum(float(found[1]) for p in DOWNLOADED if (found := p.search(line)))
+        for pattern in DOWNLOADED:
+            if found := re.search(pattern, line):
+                self.fetched[pattern] = float(found[1])
         following = (name for pattern, name in ACTIVITIES if re.search(pattern, line))
         return next(following, activity), now
 
@@ -140,7 +140,7 @@ def print_table(watches: list[Stopwatch], cloned: int) -> None:
         seconds = statistics.median(watch.seconds[activity] for watch in watches)
         print(f"| {activity} | {seconds:.1f} | {seconds / total:.0%} |")
     print(f"| fresh checkout to first cited answer | {total:.1f} | 100% |\n")
-    print(f"checkout {cloned / 1e6:.1f} MB, packages {watches[0].megabytes:.1f} MB")
+    print(f"checkout {cloned / 1e6:.1f} MB, packages {sum(watches[0].fetched.values()):.1f} MB")
 
 
 if __name__ == "__main__":
