@@ -38,7 +38,7 @@ def _is_text(node: ast.AST) -> bool:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_hints_name_commands_that_exist(source: Path) -> None:
-    named = {name for hint in hints(source) for name in re.findall(r"aibox ([a-z]+)", hint)}
+    named = {name for hint in hints(source) for name in re.findall(r"\./aibox ([a-z]+)", hint)}
     assert named <= commands()
 
 
