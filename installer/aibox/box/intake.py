@@ -143,7 +143,7 @@ class _Overlapped:
         self._broken = False  # An fsync after one that failed would prove nothing.
 
     def write(self, chunk: bytes) -> None:
-        if len(self._ahead) >= _CHUNKS_AHEAD:
+        while len(self._ahead) >= _CHUNKS_AHEAD:
             self._ahead.popleft().result()
         self._ahead.append(self._later(lambda: self._filesystem.write(self._file, chunk)))
         self._written += len(chunk)

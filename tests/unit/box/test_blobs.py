@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -229,6 +230,32 @@ def test_a_large_blob_takes_the_overlapped_way_to_the_same_bytes(
     assert store.import_stream(io.BytesIO(data), sha256(data), size, counts.append)
     assert store.layout.blob(sha256(data)).read_bytes() == data
     assert sum(counts) == size
+
+
+def test_a_slow_disk_holds_the_reader_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "CHUNK_BYTES", 64 << 10)
+    monkeypatch.setattr(intake, "SEGMENT_BYTES", 64 << 10)
+    moved = threading.Condition()
+    ahead = [0]
+
+    class Counted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            with moved:
+                ahead[0] += 1
+                moved.notify()
+            return super().read(size)
+
+    class Slow(Filesystem):
+        """Gives the reader time to run too far ahead, and notices when it does."""
+
+        def write(self, file: OpenFile, data: bytes | memoryview) -> None:
+            super().write(file, data)
+            with moved:
+                assert not moved.wait_for(lambda: ahead[0] > 10, timeout=0.02)
+                ahead[0] -= 1
+
+    store = a_store(tmp_path, Slow())
+    assert store.import_stream(Counted(LARGE), sha256(LARGE), len(LARGE))
 
 
 @pytest.mark.parametrize("kind", [Kind.WRITE, Kind.SYNC_FILE])
