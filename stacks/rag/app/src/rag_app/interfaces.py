@@ -1,14 +1,14 @@
 """The seams between the parts of the application: who may ask whom for what.
 
 Implementations: `rag_app.library` (Library), `rag_app.vectors` (VectorReader, VectorWriter),
-`rag_app.indexing` (Indexer), `rag_app.retrieval` (Searcher), `rag_app.engines` (Engine).
+`rag_app.indexing` (Indexer), `rag_app.retrieval` (Searcher), `rag_app.engines` (Extractor).
 The vector protocols are kept narrow on purpose: both the embedded engine's own process and a
 Qdrant server must be able to stand behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,14 @@ class Claim:
     source: Path
     revision: int
     attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A claimed document and what was read in it."""
+
+    claim: Claim
+    parsed: ParsedDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Library(Protocol):
     """Documents, their texts and chunks, and the queue; synchronous, safe to call from any thread.
 
     Every call is one transaction. A document that is being replaced stays searchable with its
-    old text until `store` puts the new one in.
+    old text until the new one is searchable.
     """
 
     def add(self, name: str, origin: Origin, source: Path, sha256: str, size: int) -> Document:
@@ -112,8 +120,16 @@ class Library(Protocol):
     def pending(self) -> int:
         """How many documents are queued or being worked on."""
 
-    def claim_next(self) -> Claim | None:
-        """Take the document that waits longest (the release's first); its state becomes PARSING."""
+    def claim(self, most: int, most_bytes: int, alone_from: int) -> list[Claim]:
+        """Take the documents that wait longest (the release's first); they become PARSING.
+
+        At most `most`, and the first one and as many more as make up `most_bytes` together. A
+        document at its `alone_from`th attempt or later comes alone: should it be what kills the
+        worker, no other one is given up with it.
+        """
+
+    def hand_back(self, claims: Sequence[Claim]) -> None:
+        """Queue claimed documents again that nothing went wrong with: no attempt is counted."""
 
     def requeue_interrupted(self) -> int:
         """Queue again what a stopped worker left in PARSING or INDEXING; for the worker's start."""
@@ -123,19 +139,6 @@ class Library(Protocol):
 
         FAILED also drops its text and chunks: what cannot be read must not be quoted.
         """
-
-    def store(
-        self, claim: Claim, parsed: ParsedDocument, signature: str, chunks: Sequence[Chunk]
-    ) -> list[StoredChunk]:
-        """Replace text, segments and chunks of a claimed document; state becomes INDEXING.
-
-        Raises `Superseded` if the document was replaced or removed meanwhile.
-        """
-
-    def store_chunks(
-        self, document_id: str, signature: str, chunks: Sequence[Chunk]
-    ) -> list[StoredChunk]:
-        """Chunk the stored text once more, for another signature; `Superseded` if it is gone."""
 
     def chunks(self, ids: Sequence[int]) -> dict[int, StoredChunk]:
         """The chunks with these ids that still exist; O(number of ids)."""
@@ -190,8 +193,8 @@ class VectorWriter(Protocol):
     def upsert(self, points: Sequence[Point]) -> None:
         """Insert or replace points; what was acknowledged survives a crash."""
 
-    def delete(self, document_id: str, keep: Sequence[int] = ()) -> None:
-        """Delete all points of a document but those in `keep`; no error if there are none."""
+    def delete(self, document_ids: list[str], keep: Sequence[int] = ()) -> None:
+        """Delete all points of these documents but those in `keep`; no error for none."""
 
     def counts(self) -> Mapping[str, int]:
         """Number of points of each document that has any."""
@@ -227,18 +230,17 @@ class Reconciliation:
 class Indexer(Protocol):
     """Brings chunks into library and vector store so that a crash at any step heals later."""
 
-    def index(
+    def index_many(
         self,
-        claim: Claim,
-        parsed: ParsedDocument,
+        readings: Sequence[Reading],
         progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Chunk, store and index a parsed document, then set READY.
+    ) -> list[Claim]:
+        """Chunk, index and store documents, then set READY; gives those that did not count.
 
-        `progress(done, total)` counts chunks.
+        These were replaced or removed meanwhile. `progress(done, total)` counts chunks.
 
-        Raises `Superseded` if it was replaced or removed meanwhile, `VectorsUnavailable` if the
-        vector store cannot be reached (the document then stays INDEXING and heals on retry).
+        Raises `VectorsUnavailable` if the vector store cannot be reached; the documents are then
+        INDEXING, with the old text searchable, and may be given here once more.
         """
 
     def remove(self, document_id: str) -> None:
@@ -274,19 +276,6 @@ class Extract:
 
     answer: str
     citations: tuple[Citation, ...]
-
-
-class Engine(Protocol):
-    """Writes an answer from passages."""
-
-    @property
-    def name(self) -> str:
-        """Short name that is shown with the answer."""
-
-    def stream(
-        self, question: str, passages: Sequence[Passage], language: str
-    ) -> AsyncIterator[str]:
-        """The answer in pieces; raises `EngineFailed`, possibly after some pieces."""
 
 
 class Extractor(Protocol):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from async_helpers import run
 from small_library import SIGNATURE, TUNING, Shelf, make_shelf, plain
 
 from rag_app.errors import Superseded, VectorsUnavailable
 from rag_app.indexing import BATCH, KEPT_TERMS
-from rag_app.interfaces import Reconciliation
+from rag_app.interfaces import Reading, Reconciliation
 from rag_app.model import DocumentState
 
 NOTHING = Reconciliation(0, 0, 0)
@@ -56,15 +57,114 @@ def test_removing_removes_everywhere(shelf: Shelf) -> None:
     assert (shelf.vectors.points, shelf.library.documents()) == ({}, [])
 
 
-@pytest.mark.parametrize("write", [1, 2])
-def test_a_failure_at_any_write_heals(shelf: Shelf, write: int) -> None:
-    shelf.put("other.txt", "Another document.")
-    shelf.vectors.fail_at(write)
-    with pytest.raises(VectorsUnavailable):
-        shelf.put("a.txt", "Some text.")
-    assert not consistent(shelf)
+def restarted(shelf: Shelf, folder: Path) -> Shelf:
+    """The same library and index after the process was killed: nothing is remembered."""
     shelf.vectors.fail_at(0)
-    assert shelf.indexer.reconcile().reindexed == 1
+    return make_shelf(folder, vectors=shelf.vectors)
+
+
+WRITES = ("upsert", "delete")
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_failure_at_any_write_heals(shelf: Shelf, tmp_path: Path, write: str) -> None:
+    shelf.put("other.txt", "Another document.")
+    shelf.put("a.txt", "Old text.")
+    shelf.vectors.fail_at(1 + WRITES.index(write))
+    with pytest.raises(VectorsUnavailable):
+        shelf.put("a.txt", "New text. " * 100)
+    again = restarted(shelf, tmp_path)
+    assert consistent(again) == (write == "upsert")
+    again.indexer.reconcile()
+    assert consistent(again)
+
+
+def test_a_kill_between_points_and_chunks_leaves_the_old_text_and_heals(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    document = shelf.put("a.txt", "Old text.")
+    shelf.queue("a.txt", "New text.")
+    with pytest.raises(KeyboardInterrupt):
+        shelf.index_claimed("New text. " * 100, die)
+    assert not consistent(shelf)
+    again = restarted(shelf, tmp_path)
+    assert again.indexer.reconcile() == Reconciliation(reindexed=1)
+    assert consistent(again)
+    assert again.library.text(document.id) == "Old text."
+
+
+def test_points_of_a_new_document_that_was_interrupted_are_dropped(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    shelf.queue("a.txt", "text")
+    with pytest.raises(KeyboardInterrupt):
+        shelf.index_claimed("Some text.", die)
+    again = restarted(shelf, tmp_path)
+    assert again.indexer.reconcile() == Reconciliation(dropped=1)
+    assert again.vectors.points == {}
+
+
+def die(_done: int, _total: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_failed_write_that_is_tried_again_leaves_no_stray_points(shelf: Shelf) -> None:
+    shelf.queue("a.txt", "text")
+    claim = shelf.library.claim_next()
+    assert claim is not None
+    with pytest.raises(KeyboardInterrupt):
+        shelf.indexer.index(claim, plain("Some text."), die)
+    shelf.indexer.index(claim, plain("Some text."))
+    assert consistent(shelf)
+
+
+def test_a_replaced_document_is_found_with_its_old_text_until_the_new_one_is_in(
+    shelf: Shelf,
+) -> None:
+    document = shelf.put("a.txt", "The printer stands in room twelve.")
+    seen: list[tuple[list[str], str | None]] = []
+
+    def look(_done: int, _total: int) -> None:
+        passages = run(shelf.searcher.search("printer toner", 5))
+        seen.append(([one.text for one in passages], shelf.library.text(document.id)))
+
+    shelf.queue("a.txt", "new")
+    shelf.index_claimed("The printer has toner.", look)
+    old = "The printer stands in room twelve."
+    assert seen == [([old], old)]
+    assert [one.text for one in run(shelf.searcher.search("printer toner", 5))] == [
+        "The printer has toner."
+    ]
+    assert consistent(shelf)
+
+
+def test_many_documents_cost_one_write_and_new_ones_no_delete(shelf: Shelf) -> None:
+    readings = []
+    for number in range(30):
+        shelf.queue(f"{number}.txt", "text")
+        claim = shelf.library.claim_next()
+        assert claim is not None
+        readings.append(Reading(claim, plain(f"Text number {number}.")))
+    assert shelf.indexer.index_many(readings) == []
+    assert (shelf.vectors.upserts, shelf.vectors.deletes) == (1, 0)
+    assert {document.state for document in shelf.library.documents()} == {DocumentState.READY}
+    assert consistent(shelf)
+
+
+def test_one_document_that_was_replaced_meanwhile_does_not_keep_the_others_out(
+    shelf: Shelf,
+) -> None:
+    readings = []
+    for name in ("a.txt", "b.txt"):
+        shelf.queue(name, "text")
+        claim = shelf.library.claim_next()
+        assert claim is not None
+        readings.append(Reading(claim, plain("Some text.")))
+    shelf.queue("a.txt", "other")
+    refused = shelf.indexer.index_many(readings)
+    assert [claim.document.name for claim in refused] == ["a.txt"]
+    states = {document.name: document.state for document in shelf.library.documents()}
+    assert states == {"a.txt": DocumentState.QUEUED, "b.txt": DocumentState.READY}
     assert consistent(shelf)
 
 
@@ -85,13 +185,9 @@ def test_an_index_that_lost_everything_is_filled_again(shelf: Shelf) -> None:
 
 def test_a_document_removed_while_it_is_indexed_leaves_no_points(shelf: Shelf) -> None:
     document = shelf.queue("a.txt", "text")
-    claim = shelf.library.claim_next()
-    assert claim is not None
     with pytest.raises(Superseded):
-        shelf.indexer.index(
-            claim,
-            plain("Some text."),
-            lambda _done, _all: shelf.library.remove(document.id) or None,
+        shelf.index_claimed(
+            "Some text.", lambda _done, _all: shelf.library.remove(document.id) or None
         )
     assert shelf.vectors.points == {}
 
@@ -122,12 +218,10 @@ def test_weights_are_made_anew_when_the_average_length_drifts(shelf: Shelf) -> N
 def test_a_long_document_is_written_in_batches_and_reported(shelf: Shelf) -> None:
     reported: list[tuple[int, int]] = []
     shelf.queue("long.txt", "text")
-    claim = shelf.library.claim_next()
-    assert claim is not None
     text = "".join(
         f"Paragraph {number} has its own word w{number}.\n\n" * 12 for number in range(700)
     )
-    shelf.indexer.index(claim, plain(text), lambda done, total: reported.append((done, total)))
+    shelf.index_claimed(text, lambda done, total: reported.append((done, total)))
     assert shelf.vectors.largest_batch == BATCH
     assert reported[-1][0] == reported[-1][1] == len(shelf.vectors.points) > BATCH
 

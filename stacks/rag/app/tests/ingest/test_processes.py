@@ -18,7 +18,8 @@ from rag_app.model import DocumentState
 from rag_app.vectors.client import VectorWriterClient
 from rag_app.vectors.signature import index_signature
 
-DOCUMENTS = 12
+# Several batches, so that each kill finds work undone.
+DOCUMENTS = 150
 RAG_TOML = """
 release = "r1"
 [corpus]
@@ -82,8 +83,8 @@ def processes(root):
         process.wait()
 
 
-def ready(library):
-    return sum(found.state is DocumentState.READY for found in library.documents())
+def number(library, state):
+    return sum(found.state is state for found in library.documents())
 
 
 def test_a_worker_killed_again_and_again_finishes_the_corpus(root, processes, monkeypatch):
@@ -92,17 +93,18 @@ def test_a_worker_killed_again_and_again_finishes_the_corpus(root, processes, mo
     library = SqliteLibrary(config.storage.data)
     signature = index_signature(config.tuning, None)
     processes.start("vectors")
-    for reached in (0, DOCUMENTS // 2):
+    for state in (DocumentState.INDEXING, DocumentState.READY):
         worker = processes.start("ingest")
-        wait_until(lambda reached=reached: library.pending() > 0 and ready(library) >= reached)
+        wait_until(lambda state=state: number(library, state))
         worker.send_signal(signal.SIGKILL)
         worker.wait()
+        assert library.pending() > 0
     worker = processes.start("ingest")
     client = VectorWriterClient(config.storage.vectors_socket, signature)
     index = client.ensure()
     wait_until(lambda: library.corpus_ready("r1", signature, index))
     documents = library.documents()
-    assert ready(library) == DOCUMENTS
+    assert number(library, DocumentState.READY) == DOCUMENTS
     assert client.counts() == {document.id: document.chunks for document in documents}
     client.close()
     worker.terminate()

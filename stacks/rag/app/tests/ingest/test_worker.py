@@ -114,6 +114,27 @@ def test_a_stop_on_the_way_puts_the_document_back(box, monkeypatch):
     assert box.run()["a.md"].state is DocumentState.READY
 
 
+def test_a_stop_is_no_attempt(box, tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    upload(box, tmp_path, "a.md", LONG)
+    for _ in range(worker.MAX_ATTEMPTS + 1):
+        box.vectors.before = lambda call: setattr(box.vectors, "away", call == "upsert")
+        with box.working():
+            wait_until(lambda: box.state("a.md") is DocumentState.INDEXING)
+        assert box.state("a.md") is DocumentState.QUEUED
+    box.vectors.before, box.vectors.away = lambda _: None, False
+    assert box.run()["a.md"].state is DocumentState.READY
+
+
+def test_many_small_documents_are_indexed_a_few_at_a_time(box):
+    for number in range(40):
+        written(box.corpus, f"{number}.md", f"# {number}\n\nA short text.")
+    found = box.run()
+    assert {document.state for document in found.values()} == {DocumentState.READY}
+    assert box.vectors.calls.count("upsert") < len(found) / 2
+    assert box.vectors.counts() == {each.id: each.chunks for each in found.values()}
+
+
 def test_a_document_that_was_interrupted_three_times_is_given_up(box, tmp_path):
     upload(box, tmp_path, "a.md", "killer")
     for _ in range(worker.MAX_ATTEMPTS - 1):

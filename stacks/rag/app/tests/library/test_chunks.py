@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rag_app.errors import Superseded
-from rag_app.interfaces import Claim, Statistics
+from rag_app.interfaces import Claim, Reading, Statistics
 from rag_app.library import SqliteLibrary
+from rag_app.library.chunks import Draft
 from rag_app.model import Chunk, Origin, ParsedDocument, Segment
 
 TERMS = st.dictionaries(st.integers(0, 2**32 - 1), st.integers(1, 9), min_size=1, max_size=5)
@@ -36,19 +37,31 @@ def put(library: SqliteLibrary, name: str, terms: list[dict[int, int]], digest: 
     taken = claim(library, name, digest)
     text = "x" * len(terms)
     parsed = ParsedDocument(text, (Segment(0, len(text)),))
-    library.store(taken, parsed, "s", chunks(len(terms)))
-    library.count_terms(taken.document.id, "s", terms)
-    library.complete(taken.document.id, "s", 1.0)
+    first = library.reserve(len(terms), [taken])
+    made = draft(taken.document.id, first, terms, Reading(taken, parsed))
+    assert library.publish("s", [made], 1.0) == []
     return taken
 
 
-def test_chunks_are_found_only_when_their_document_is_complete(library: SqliteLibrary) -> None:
+def draft(
+    document_id: str, first: int, terms: list[dict[int, int]], reading: Reading | None = None
+) -> Draft:
+    counts = Counter(term for one in terms for term in one)
+    tokens = sum(sum(one.values()) for one in terms)
+    return Draft(document_id, chunks(len(terms)), first, counts, tokens, reading)
+
+
+def test_chunks_are_found_by_the_ids_that_were_reserved_for_them(library: SqliteLibrary) -> None:
+    put(library, "other", [{1: 1}])
+    first = library.reserve(2)
+    assert library.chunks([first, first + 1]) == {}
     taken = claim(library, "a")
-    stored = library.store(taken, ParsedDocument("x", ()), "s", chunks(1))
-    assert library.chunks([stored[0].id]) == {}
-    library.count_terms(taken.document.id, "s", [{1: 1}])
-    library.complete(taken.document.id, "s", 1.0)
-    assert library.chunks([stored[0].id, 999]) == {stored[0].id: stored[0]}
+    reading = Reading(taken, ParsedDocument("xx", ()))
+    library.publish("s", [draft(taken.document.id, first, [{1: 1}, {2: 1}], reading)], 1.0)
+    found = library.chunks([first, first + 1, 999])
+    assert [stored.chunk.ordinal for stored in found.values()] == [0, 1]
+    assert list(found) == library.chunk_ids([taken.document.id], "s") == [first, first + 1]
+    assert library.reserve(1) == first + 2
 
 
 def test_ids_of_chunks_never_come_back(library: SqliteLibrary) -> None:
@@ -67,34 +80,38 @@ def test_statistics_count_chunks_and_tokens(library: SqliteLibrary) -> None:
     assert library.term_frequencies("s", [1, 2, 3]) == {1: 2, 2: 2}
 
 
-def test_counting_a_document_again_does_not_count_it_twice(library: SqliteLibrary) -> None:
+def test_a_document_that_is_replaced_is_not_counted_twice(library: SqliteLibrary) -> None:
+    put(library, "b", [{1: 1}])
     taken = put(library, "a", [{1: 1}])
-    library.count_terms(taken.document.id, "s", [{2: 5}])
-    assert library.statistics("s") == Statistics(1, 5)
-    assert library.term_frequencies("s", [1, 2]) == {2: 1}
+    new = draft(taken.document.id, library.reserve(1), [{2: 5}])
+    expected = library.statistics_with("s", [new])
+    library.publish("s", [new], 1.0)
+    assert library.statistics("s") == expected == Statistics(2, 6)
+    assert library.term_frequencies("s", [1, 2]) == {1: 1, 2: 1}
 
 
-def test_counting_terms_of_a_removed_document_is_refused(library: SqliteLibrary) -> None:
+def test_chunks_of_a_removed_document_are_refused(library: SqliteLibrary) -> None:
     taken = put(library, "a", [{1: 1}])
     library.remove(taken.document.id)
-    with pytest.raises(Superseded):
-        library.count_terms(taken.document.id, "s", [{1: 1}])
+    late = draft(taken.document.id, library.reserve(1), [{1: 1}])
+    assert library.publish("s", [late], 1.0) == [late]
+    assert library.statistics("s") == Statistics(0, 0)
 
 
 def test_signatures_do_not_mix(library: SqliteLibrary) -> None:
     taken = put(library, "a", [{1: 1}])
-    library.store_chunks(taken.document.id, "other", chunks(1))
-    library.count_terms(taken.document.id, "other", [{7: 3}])
+    assert not library.indexed("other")[taken.document.id].complete
+    library.publish("other", [draft(taken.document.id, library.reserve(1), [{7: 3}])], 1.0)
     assert library.term_frequencies("s", [1, 7]) == {1: 1}
     assert library.statistics("other") == Statistics(1, 3)
-    assert not library.indexed("other")[taken.document.id].complete
     assert library.indexed("s")[taken.document.id].complete
+    assert library.indexed_among([taken.document.id, "unknown"], "s") == {taken.document.id}
 
 
 def test_only_the_last_used_signatures_are_kept(library: SqliteLibrary) -> None:
     taken = put(library, "a", [{1: 1}])
     for name in ("old", "middle", "new"):
-        library.store_chunks(taken.document.id, name, chunks(1))
+        library.publish(name, [draft(taken.document.id, library.reserve(1), [{1: 1}])], 1.0)
         library.use_signature(name, kept=2)
     assert [
         bool(library.chunks_of(taken.document.id, name)) for name in ("s", "old", "middle", "new")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from rag_app.errors import Superseded
-from rag_app.interfaces import Claim
+from rag_app.interfaces import Claim, Reading
 from rag_app.library import SqliteLibrary
+from rag_app.library.chunks import Draft
 from rag_app.model import Chunk, Document, DocumentState, Origin, ParsedDocument, Segment
 
 TEXT = "문서를 되돌립니다."
@@ -46,9 +46,12 @@ def state(library: SqliteLibrary, document: Document) -> DocumentState:
 
 
 def index(library: SqliteLibrary, claim: Claim, signature: str = "s") -> None:
-    library.store(claim, PARSED, signature, CHUNKS)
-    library.count_terms(claim.document.id, signature, [{1: 1}, {2: 1}])
-    library.finish(claim, signature, 1.0)
+    assert library.publish(signature, [draft(library, claim)], 1.0) == []
+
+
+def draft(library: SqliteLibrary, claim: Claim) -> Draft:
+    first = library.reserve(len(CHUNKS), [claim])
+    return Draft(claim.document.id, CHUNKS, first, {1: 1, 2: 1}, 2, Reading(claim, PARSED))
 
 
 def test_an_upload_is_moved_into_the_library_and_queued(
@@ -154,24 +157,53 @@ def test_interrupted_work_is_queued_again_and_counted(library: SqliteLibrary) ->
     assert claimed(library).attempt == 2
 
 
+def test_what_is_handed_back_is_queued_again_and_not_counted(library: SqliteLibrary) -> None:
+    document = release(library, "a.md")
+    for _ in range(5):
+        library.hand_back([claimed(library)])
+        assert state(library, document) is DocumentState.QUEUED
+    assert claimed(library).attempt == 1
+
+
+def test_small_documents_are_taken_together_and_a_large_one_by_itself(
+    library: SqliteLibrary, tmp_path: Path
+) -> None:
+    for name, size in (("large", 90), ("b", 10), ("c", 10), ("d", 10), ("e", 10)):
+        upload(library, tmp_path, name, name[:1].encode() * size)
+    taken = [[claim.document.name for claim in library.claim(3, 30, 3)] for _ in range(4)]
+    assert taken == [["large"], ["b", "c", "d"], ["e"], []]
+
+
+def test_a_document_at_its_last_attempt_comes_alone(library: SqliteLibrary) -> None:
+    release(library, "a.md")
+    for _ in range(2):
+        claimed(library)
+        library.requeue_interrupted()
+    release(library, "b.md")
+    release(library, "c.md")
+    taken = [[claim.document.name for claim in library.claim(9, 99, 3)] for _ in range(2)]
+    assert taken == [["a.md"], ["b.md", "c.md"]]
+
+
 def test_work_on_a_replaced_document_is_refused(library: SqliteLibrary) -> None:
     release(library, "a.md", "old")
     old = claimed(library)
     release(library, "a.md", "new")
-    with pytest.raises(Superseded):
-        library.store(old, PARSED, "s", CHUNKS)
+    late = draft(library, old)
+    assert library.publish("s", [late], 1.0) == [late]
     assert not library.set_state(old, DocumentState.READY)
-    assert claimed(library).document.sha256 == "new"
+    library.hand_back([old])
+    new = claimed(library)
+    assert (new.document.sha256, new.attempt) == ("new", 1)
 
 
 def test_work_on_a_removed_document_is_refused(library: SqliteLibrary) -> None:
     document = release(library, "a.md")
     claim = claimed(library)
     library.remove(document.id)
-    with pytest.raises(Superseded):
-        library.store(claim, PARSED, "s", CHUNKS)
-    with pytest.raises(Superseded):
-        library.store_chunks(document.id, "s", CHUNKS)
+    late = draft(library, claim)
+    assert library.publish("s", [late], 1.0) == [late]
+    assert library.text(document.id) is None
 
 
 def test_files_of_no_document_are_swept_and_others_kept(

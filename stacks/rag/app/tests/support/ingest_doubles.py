@@ -41,12 +41,12 @@ class VectorWriterDouble:
         self._called("upsert")
         self.points |= {point.id: point for point in points}
 
-    def delete(self, document_id: str, keep: Sequence[int] = ()) -> None:
+    def delete(self, document_ids: list[str], keep: Sequence[int] = ()) -> None:
         self._called("delete")
         self.points = {
             number: point
             for number, point in self.points.items()
-            if point.document_id != document_id or number in keep
+            if point.document_id not in document_ids or number in keep
         }
 
     def counts(self) -> Mapping[str, int]:

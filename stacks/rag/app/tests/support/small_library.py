@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -52,12 +53,19 @@ class Shelf:
         content = text.encode()
         return self.library.add(name, origin, Path(name), sha256(content).hexdigest(), len(content))
 
+    def index_claimed(
+        self, content: str | ParsedDocument, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Index what waits longest in the queue, with this content."""
+        claim = self.library.claim_next()
+        assert claim is not None
+        parsed = plain(content) if isinstance(content, str) else content
+        self.indexer.index(claim, parsed, progress)
+
     def put(self, name: str, text: str, *, markdown: bool = False) -> Document:
         """Register, chunk and index a document."""
         document = self.queue(name, text)
-        claim = self.library.claim_next()
-        assert claim is not None
-        self.indexer.index(claim, _markdown(text) if markdown else plain(text))
+        self.index_claimed(_markdown(text) if markdown else text)
         found = self.library.get(document.id)
         assert found is not None
         return found

@@ -16,6 +16,7 @@ class VectorsDouble:
         self.points: dict[int, Point] = {}
         self.index = "first"
         self.largest_batch = 0
+        self.upserts = self.deletes = 0
         self._writes = 0
         self._failing: Callable[[int], bool] = lambda _write: False
 
@@ -34,14 +35,16 @@ class VectorsDouble:
 
     def upsert(self, points: Sequence[Point]) -> None:
         self._count_write()
+        self.upserts += 1
         self.largest_batch = max(self.largest_batch, len(points))
         self.points.update((point.id, point) for point in points)
 
-    def delete(self, document_id: str, keep: Sequence[int] = ()) -> None:
+    def delete(self, document_ids: list[str], keep: Sequence[int] = ()) -> None:
         self._count_write()
+        self.deletes += 1
         kept = set(keep)
         for identity, point in list(self.points.items()):
-            if point.document_id == document_id and identity not in kept:
+            if point.document_id in document_ids and identity not in kept:
                 del self.points[identity]
 
     def counts(self) -> Mapping[str, int]:
@@ -96,7 +99,7 @@ class VectorReaderDouble:
         )
 
     async def delete(self, document_id: str) -> None:
-        self.vectors.delete(document_id)
+        self.vectors.delete([document_id])
 
     async def count(self) -> int:
         return len(self.vectors.points)

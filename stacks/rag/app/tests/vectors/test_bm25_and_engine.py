@@ -82,11 +82,12 @@ def test_indices_are_ascending() -> None:
 def test_counts_are_by_document_and_deleting_can_spare_some(index: EdgeIndex) -> None:
     index.upsert([point(number, "printer", "a") for number in range(3)] + [point(9, "toner", "b")])
     assert index.counts() == {"a": 3, "b": 1}
-    index.delete("a", keep=[2])
+    index.delete(["a"], keep=[2])
     assert (index.counts(), index.count()) == ({"a": 1, "b": 1}, 2)
-    index.delete("a", keep=[])
+    index.delete(["a", "unknown"], keep=[])
     assert index.counts() == {"b": 1}
-    index.delete("unknown", keep=[])
+    index.delete(["unknown"], keep=[])
+    assert index.counts() == {"b": 1}
 
 
 def test_upserting_a_point_again_replaces_it(index: EdgeIndex) -> None:

@@ -1,7 +1,8 @@
 """The ingest process: takes documents from the queue, has them read, and indexes them.
 
 Reading happens in jails, several at a time; everything else in this one thread, which is the
-only writer of the index. At most one document for each reader is held in memory.
+only writer of the index. Held in memory are one document for each reader, and a few more where
+they are small.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from typing import TypeVar
 from rag_app.chunking import chunk_document
 from rag_app.config import Config
 from rag_app.embedding import EmbeddingClient
-from rag_app.errors import DocumentRefused, EmbeddingFailed, Superseded, VectorsUnavailable
+from rag_app.errors import DocumentRefused, EmbeddingFailed, VectorsUnavailable
 from rag_app.indexing import ChunkIndexer
 from rag_app.ingest.corpus import reconcile_corpus
-from rag_app.interfaces import Claim, Indexer, Library, VectorWriter
+from rag_app.interfaces import Claim, Indexer, Library, Reading, VectorWriter
 from rag_app.library import SqliteLibrary
 from rag_app.model import DocumentState, Origin, ParsedDocument
 from rag_app.parsing.jail import Jails
@@ -40,6 +41,13 @@ POLL_S = 0.2
 RETRY_S = 1.0
 INDEX_CHECK_S = 5.0
 _MOST_READERS = 8
+# Small documents are claimed and indexed many at a time, because each transaction of the library
+# and each call of the index waits for the disk. These bound what is held in memory for it.
+READ_AHEAD = 64
+READ_AHEAD_BYTES = 1024 * 1024
+TOGETHER_CHARACTERS = 200_000
+# How long a document that was read waits for others at most.
+TOGETHER_S = 0.5
 
 _Found = TypeVar("_Found")
 
@@ -108,6 +116,8 @@ class Worker:
         self._readers = reader_count()
         self._pool = ThreadPoolExecutor(self._readers)
         self._reading: dict[Future[ParsedDocument], Claim] = {}
+        self._read: list[Reading] = []
+        self._index_by = 0.0
         self._release_queued = True
         self._marked_ready = False
         self._index = ""
@@ -124,8 +134,7 @@ class Worker:
         finally:
             self._jails.close()
             self._pool.shutdown(cancel_futures=True)
-        for claim in self._reading.values():
-            self._library.set_state(claim, DocumentState.QUEUED)
+        self._library.hand_back(self._at_work())
 
     def _prepare(self) -> None:
         log.info("documents are read in jails with: %s", ", ".join(self._jails.start()))
@@ -138,10 +147,14 @@ class Worker:
         self._claim_more()
         if self._reading:
             done, _ = wait(self._reading, POLL_S, FIRST_COMPLETED)
+            if done and not self._read:
+                self._index_by = time.monotonic() + TOGETHER_S
             for future in done:
                 self._settle(future)
         else:
             self._stop.wait(POLL_S)
+        if self._is_worth_indexing():
+            self._index_read()
         self._tend_index()
         if not self._marked_ready and self._release_is_done():
             self._patiently(lambda: self._indexer.mark_ready(self._config.corpus_id))
@@ -150,14 +163,19 @@ class Worker:
 
     def _claim_more(self) -> None:
         """Keep every reader busy. Looks before it claims: looking does not lock the library."""
-        while len(self._reading) < self._readers:
-            waiting = self._library.pending() > len(self._reading)
-            claim = self._library.claim_next() if waiting else None
-            if claim is None:
-                self._release_queued = False
-                return
-            # The release's documents are claimed first, so a user's one means none is left.
-            self._release_queued = claim.document.origin is Origin.RELEASE
+        at_work = self._at_work()
+        last_tries = any(claim.attempt >= MAX_ATTEMPTS for claim in at_work)
+        if last_tries or len(self._reading) > READ_AHEAD // 2:
+            return
+        room = READ_AHEAD_BYTES - sum(claim.document.size for claim in at_work)
+        if room <= 0 and len(self._reading) >= self._readers:
+            return
+        waiting = self._library.pending() > len(at_work)
+        most = READ_AHEAD - len(self._reading) if room > 0 else 1
+        claims = self._library.claim(most, room, MAX_ATTEMPTS) if waiting else []
+        # The release's documents are claimed first, so a user's one means none is left.
+        self._release_queued = bool(claims) and claims[-1].document.origin is Origin.RELEASE
+        for claim in claims:
             self._begin(claim)
 
     def _begin(self, claim: Claim) -> None:
@@ -167,16 +185,28 @@ class Worker:
             self._reading[self._pool.submit(self._jails.parse, claim.source)] = claim
 
     def _settle(self, future: Future[ParsedDocument]) -> None:
-        claim = self._reading[future]
+        claim = self._reading.pop(future)
         try:
-            parsed = future.result()
-            self._patiently(lambda: self._indexer.index(claim, parsed, self._progress))
+            self._read.append(Reading(claim, future.result()))
         except DocumentRefused as refusal:
             self._fail(claim, refusal)
-        except Superseded:
+
+    def _is_worth_indexing(self) -> bool:
+        """Whether what was read is enough for one go, or nothing will be added to it soon."""
+        if not self._read:
+            return False
+        enough = sum(len(item.parsed.text) for item in self._read) >= TOGETHER_CHARACTERS
+        return enough or not self._reading or time.monotonic() >= self._index_by
+
+    def _index_read(self) -> None:
+        superseded = self._patiently(lambda: self._indexer.index_many(self._read, self._progress))
+        for claim in superseded:
             log.info("document %s changed while it was read", claim.document.id)
-        # Only now: a document that is stopped on the way has to go back into the queue.
-        del self._reading[future]
+        # Only now: documents that are stopped on the way have to go back into the queue.
+        self._read.clear()
+
+    def _at_work(self) -> list[Claim]:
+        return [*self._reading.values(), *(item.claim for item in self._read)]
 
     def _fail(self, claim: Claim, refusal: DocumentRefused) -> None:
         cause = f" ({refusal.__cause__})" if refusal.__cause__ else ""
@@ -185,7 +215,7 @@ class Worker:
         if self._library.set_state(claim, DocumentState.FAILED, reason) and claim.document.chunks:
             # If this cannot be done now, the next reconciliation does it.
             with suppress(VectorsUnavailable):
-                self._vectors.delete(claim.document.id)
+                self._vectors.delete([claim.document.id])
 
     def _progress(self, done: int, total: int) -> None:
         log.debug("%d of %d chunks", done, total)
@@ -193,8 +223,8 @@ class Worker:
             raise Stopped
 
     def _release_is_done(self) -> bool:
-        reading = any(claim.document.origin is Origin.RELEASE for claim in self._reading.values())
-        return not reading and not self._release_queued
+        at_work = any(claim.document.origin is Origin.RELEASE for claim in self._at_work())
+        return not at_work and not self._release_queued
 
     def _tend_index(self) -> None:
         """Every few seconds: when another index answers than before, bring it up to date."""

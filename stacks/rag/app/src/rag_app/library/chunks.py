@@ -1,5 +1,8 @@
 """Chunks and what is known of their terms, for each signature apart.
 
+New chunks come in one transaction, in which those they replace go. Their points are written
+before, under ids that were reserved: a search shows what the library holds and nothing else.
+
 A signature names everything that decides chunks and vectors (`rag_app.vectors.signature`).
 Several may be kept, so that going back to an older release finds its chunks again.
 """
@@ -10,13 +13,12 @@ import sqlite3
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from rag_app.errors import Superseded
-from rag_app.interfaces import Statistics, StoredChunk
+from rag_app.interfaces import Reading, Statistics, StoredChunk
 from rag_app.library.database import Database
 from rag_app.model import Chunk
 from rag_app.text.language import detect
@@ -36,6 +38,23 @@ class IndexedDocument:
     chunks: int
     average_length: float
     complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The next chunks of a document, which are not in the library yet.
+
+    Chunk i gets the id `first_id` + i. `terms` says in how many of the chunks each term occurs,
+    `tokens` how long they are together. `reading` is the text they were cut from; without one it
+    is the text that the library holds.
+    """
+
+    document_id: str
+    chunks: Sequence[Chunk]
+    first_id: int
+    terms: Mapping[int, int]
+    tokens: int
+    reading: Reading | None = None
 
 
 class ChunkTables:
@@ -59,72 +78,63 @@ class ChunkTables:
         )
         return [_stored(row) for row in rows]
 
-    def put_chunks(
+    def chunk_ids(self, document_ids: Collection[str], signature: str) -> list[int]:
+        """The ids of all chunks of these documents."""
+        rows = self.database.connection.execute(
+            "SELECT id FROM chunks WHERE signature = ?"
+            " AND document_id IN (SELECT value FROM json_each(?))",
+            (self._key(signature), _list(document_ids)),
+        )
+        return [row[0] for row in rows]
+
+    def indexed_among(self, document_ids: Collection[str], signature: str) -> set[str]:
+        """Which of these documents have chunks of this signature, and so points."""
+        rows = self.database.connection.execute(
+            "SELECT document_id FROM indexed WHERE signature = ?"
+            " AND document_id IN (SELECT value FROM json_each(?))",
+            (self._key(signature), _list(document_ids)),
+        )
+        return {row[0] for row in rows}
+
+    def put_drafts(
         self,
         connection: sqlite3.Connection,
-        document_id: str,
         signature: str,
-        chunks: Sequence[Chunk],
-    ) -> None:
-        """Replace the chunks of a document for one signature; they count as not yet indexed."""
-        key = _make_key(connection, signature)
-        _subtract(connection, document_id, key)
-        connection.execute(
-            "DELETE FROM chunks WHERE document_id = ? AND signature = ?", (document_id, key)
-        )
-        connection.executemany(
-            "INSERT INTO chunks (document_id, signature, ordinal, start, end, text, page,"
-            " heading_path, language) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (_values(document_id, key, chunk) for chunk in chunks),
-        )
-        connection.execute(
-            "UPDATE documents SET chunks = ? WHERE id = ?", (len(chunks), document_id)
-        )
-
-    def count_terms(
-        self, document_id: str, signature: str, chunks: Iterable[Mapping[int, int]]
-    ) -> Statistics:
-        """Record the terms of each of a document's chunks; the new totals of the signature.
-
-        Raises `Superseded` if the document has lost its chunks meanwhile.
-        """
-        counts: Counter[int] = Counter()
-        number = tokens = 0
-        for terms in chunks:
-            counts.update(terms.keys())
-            number += 1
-            tokens += sum(terms.values())
-        with self.database.transaction() as connection:
-            key = _make_key(connection, signature)
-            _require(connection, document_id, key, number)
-            _subtract(connection, document_id, key)
-            connection.execute(
-                "INSERT INTO indexed (document_id, signature, chunks, tokens, terms)"
-                " VALUES (?, ?, ?, ?, ?)",
-                (document_id, key, number, tokens, _pack(counts)),
-            )
-            _add(connection, key, counts, number, tokens)
-        return self.statistics(signature)
-
-    def complete(self, document_id: str, signature: str, average_length: float) -> bool:
-        """Mark a document as indexed, weighted with this length; False if it is gone."""
-        with self.database.transaction() as connection:
-            return self.put_complete(connection, document_id, signature, average_length)
-
-    def put_complete(
-        self,
-        connection: sqlite3.Connection,
-        document_id: str,
-        signature: str,
+        drafts: Sequence[Draft],
         average_length: float,
-    ) -> bool:
-        """As `complete`, within a transaction."""
-        changed = connection.execute(
-            "UPDATE indexed SET complete = 1, average_length = ?"
-            " WHERE document_id = ? AND signature = ?",
-            (average_length, document_id, self._key(signature)),
-        ).rowcount
-        return bool(changed)
+    ) -> None:
+        """Replace the chunks of documents for one signature; they count as indexed.
+
+        `average_length` is the one that their points were weighted with.
+        """
+        key = _make_key(connection, signature)
+        counts: Counter[int] = Counter()
+        for draft in drafts:
+            _subtract(connection, draft.document_id, key)
+            _replace_chunks(connection, key, draft)
+            connection.execute(
+                "INSERT INTO indexed VALUES (?, ?, ?, ?, ?, ?, 1)",
+                (
+                    draft.document_id,
+                    key,
+                    len(draft.chunks),
+                    draft.tokens,
+                    _pack(draft.terms),
+                    average_length,
+                ),
+            )
+            counts.update(draft.terms)
+        number, tokens = _size(drafts)
+        _add(connection, key, counts, number, tokens)
+
+    def weighted(self, document_ids: Collection[str], signature: str, average: float) -> None:
+        """Record that the points of these documents were weighted with this average length."""
+        with self.database.transaction() as connection:
+            connection.execute(
+                "UPDATE indexed SET average_length = ? WHERE signature = ?"
+                " AND document_id IN (SELECT value FROM json_each(?))",
+                (average, self._key(signature), _list(document_ids)),
+            )
 
     def indexed(self, signature: str) -> dict[str, IndexedDocument]:
         """Every document that has a text, with what is known of its chunks."""
@@ -145,6 +155,17 @@ class ChunkTables:
             "SELECT chunks, tokens FROM signatures WHERE signature = ?", (signature,)
         ).fetchone()
         return Statistics(*row) if row else Statistics(0, 0)
+
+    def statistics_with(self, signature: str, drafts: Sequence[Draft]) -> Statistics:
+        """As `statistics`, as it will be when the drafts have replaced what is there now."""
+        now = self.statistics(signature)
+        replaced = self.database.connection.execute(
+            "SELECT coalesce(sum(chunks), 0), coalesce(sum(tokens), 0) FROM indexed"
+            " WHERE signature = ? AND document_id IN (SELECT value FROM json_each(?))",
+            (self._key(signature), _list([draft.document_id for draft in drafts])),
+        ).fetchone()
+        number, tokens = _size(drafts)
+        return Statistics(now.chunks - replaced[0] + number, now.tokens - replaced[1] + tokens)
 
     def term_frequencies(self, signature: str, terms: Sequence[int]) -> dict[int, int]:
         """In how many chunks each of these terms occurs; terms in none are left out."""
@@ -197,12 +218,45 @@ def _make_key(connection: sqlite3.Connection, signature: str) -> int:
     return int(row[0])
 
 
-def _require(connection: sqlite3.Connection, document_id: str, key: int, number: int) -> None:
+def _replace_chunks(connection: sqlite3.Connection, key: int, draft: Draft) -> None:
+    connection.execute(
+        "DELETE FROM chunks WHERE document_id = ? AND signature = ?", (draft.document_id, key)
+    )
+    connection.executemany(
+        "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            (identity, *_values(draft.document_id, key, chunk))
+            for identity, chunk in enumerate(draft.chunks, start=draft.first_id)
+        ),
+    )
+    connection.execute(
+        "UPDATE documents SET chunks = ? WHERE id = ?", (len(draft.chunks), draft.document_id)
+    )
+
+
+def reserve_ids(connection: sqlite3.Connection, number: int) -> int:
+    """The first of `number` ids that no chunk ever had or will get otherwise.
+
+    Takes them from the counter of AUTOINCREMENT, which may be changed like any table:
+    https://www.sqlite.org/autoinc.html
+    """
+    connection.execute(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'chunks', 0"
+        " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'chunks')"
+    )
     row = connection.execute(
-        "SELECT count(*) FROM chunks WHERE document_id = ? AND signature = ?", (document_id, key)
+        "UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'chunks' RETURNING seq", (number,)
     ).fetchone()
-    if row[0] != number:
-        raise Superseded(f"document {document_id} was replaced or removed meanwhile")
+    return int(row[0]) - number + 1
+
+
+def _size(drafts: Sequence[Draft]) -> tuple[int, int]:
+    return sum(len(draft.chunks) for draft in drafts), sum(draft.tokens for draft in drafts)
+
+
+def _list(values: Collection[str]) -> str:
+    """For `json_each`: one parameter, however many values there are."""
+    return orjson.dumps(list(values)).decode()
 
 
 def _add(

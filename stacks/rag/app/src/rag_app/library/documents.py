@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from hashlib import sha256 as sha256_hash
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from rag_app.errors import Superseded
-from rag_app.interfaces import Claim
+from rag_app.interfaces import Claim, Reading
 from rag_app.library.chunks import ChunkTables
 from rag_app.model import Document, DocumentState, Origin, ParsedDocument, Segment
 
@@ -100,24 +101,30 @@ class DocumentTables(ChunkTables):
         ).fetchone()
         return int(row[0])
 
-    def claim_next(self) -> Claim | None:
-        """Take the document that waits longest (the release's first); its state becomes PARSING."""
+    def claim(self, most: int, most_bytes: int, alone_from: int) -> list[Claim]:
+        """See `rag_app.interfaces.Library.claim`."""
         with self.database.transaction() as connection:
-            row = connection.execute(
-                "SELECT id FROM documents WHERE state = ? ORDER BY origin, ticket LIMIT 1",
-                (DocumentState.QUEUED.value,),
-            ).fetchone()
-            if row is None:
-                return None
-            connection.execute(
-                "UPDATE documents SET state = ?, attempt = attempt + 1 WHERE id = ?",
-                (DocumentState.PARSING.value, row[0]),
-            )
-            taken = _row(connection, row[0])
-        if taken is None:
-            raise Superseded(f"document {row[0]} vanished in its own transaction")
-        document = self._existing(taken["id"])
-        return Claim(document, Path(taken["source"]), taken["revision"], taken["attempt"])
+            waiting = connection.execute(
+                "SELECT id, size, attempt + 1 FROM documents WHERE state = ?"
+                " ORDER BY origin, ticket LIMIT ?",
+                (DocumentState.QUEUED.value, most),
+            ).fetchall()
+            taken = _first_fitting(waiting, most_bytes, alone_from)
+            return [_take(connection, document_id) for document_id in taken]
+
+    def claim_next(self) -> Claim | None:
+        """As `claim`, for one document."""
+        return next(iter(self.claim(1, 0, 1)), None)
+
+    def hand_back(self, claims: Sequence[Claim]) -> None:
+        """See `rag_app.interfaces.Library.hand_back`."""
+        with self.database.transaction() as connection:
+            for claim in claims:
+                if self.put_state(connection, claim, DocumentState.QUEUED):
+                    connection.execute(
+                        "UPDATE documents SET attempt = attempt - 1 WHERE id = ?",
+                        (claim.document.id,),
+                    )
 
     def requeue_interrupted(self) -> int:
         """Queue again what a stopped worker left behind; also removes files of no document."""
@@ -143,7 +150,7 @@ class DocumentTables(ChunkTables):
         reason: str = "",
     ) -> bool:
         """As `set_state`, within a transaction."""
-        if not _is_current(connection, claim):
+        if not is_current(connection, claim):
             return False
         connection.execute(
             "UPDATE documents SET state = ?, reason = ? WHERE id = ?",
@@ -153,21 +160,19 @@ class DocumentTables(ChunkTables):
             self._drop_text(connection, claim.document.id)
         return True
 
-    def put_text(
-        self, connection: sqlite3.Connection, claim: Claim, parsed: ParsedDocument
-    ) -> None:
-        """Replace the text of a claimed document and drop its chunks, or raise `Superseded`."""
-        if not _is_current(connection, claim):
-            raise Superseded(f"{claim.document.name} was replaced or removed meanwhile")
+    def put_text(self, connection: sqlite3.Connection, reading: Reading) -> None:
+        """Replace the text of a claimed document, drop its chunks, and set READY."""
+        claim, parsed = reading.claim, reading.parsed
         self._drop_text(connection, claim.document.id)
         connection.execute(
             "INSERT INTO texts VALUES (?, ?, ?)",
             (claim.document.id, parsed.text, orjson.dumps(parsed.segments).decode()),
         )
         connection.execute(
-            "UPDATE documents SET state = ?, title = ?, pages = ? WHERE id = ?",
-            (DocumentState.INDEXING.value, parsed.title, parsed.pages, claim.document.id),
+            "UPDATE documents SET title = ?, pages = ? WHERE id = ?",
+            (parsed.title, parsed.pages, claim.document.id),
         )
+        self.put_state(connection, claim, DocumentState.READY)
 
     def _drop_text(self, connection: sqlite3.Connection, document_id: str) -> None:
         self.forget_chunks(connection, document_id)
@@ -244,7 +249,36 @@ def _needs_reading(before: sqlite3.Row, sha256: str) -> bool:
     return bool(before["sha256"] != sha256 or before["state"] == DocumentState.FAILED.value)
 
 
-def _is_current(connection: sqlite3.Connection, claim: Claim) -> bool:
+def _first_fitting(
+    waiting: Sequence[tuple[str, int, int]], most_bytes: int, alone_from: int
+) -> list[str]:
+    """Ids of the first of (id, bytes, attempt) that may be taken together; at least one."""
+    taken: list[str] = []
+    for document_id, size, attempt in waiting:
+        most_bytes -= size
+        if taken and (most_bytes < 0 or attempt >= alone_from):
+            break
+        taken.append(document_id)
+        if attempt >= alone_from:
+            break
+    return taken
+
+
+def _take(connection: sqlite3.Connection, document_id: str) -> Claim:
+    connection.execute(
+        "UPDATE documents SET state = ?, attempt = attempt + 1 WHERE id = ?",
+        (DocumentState.PARSING.value, document_id),
+    )
+    row = connection.execute(
+        f"SELECT {_COLUMNS}, source, revision, attempt FROM documents WHERE id = ?",  # noqa: S608
+        (document_id,),
+    ).fetchone()
+    *columns, source, revision, attempt = row
+    return Claim(_document(tuple(columns)), Path(source), revision, attempt)
+
+
+def is_current(connection: sqlite3.Connection, claim: Claim) -> bool:
+    """Whether the claimed document was neither replaced nor removed since."""
     row = _row(connection, claim.document.id)
     return row is not None and bool(row["revision"] == claim.revision)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import orjson
 
-from rag_app.errors import Superseded
-from rag_app.interfaces import Claim, StoredChunk
+from rag_app.interfaces import Claim
+from rag_app.library.chunks import Draft, reserve_ids
 from rag_app.library.database import Database
-from rag_app.library.documents import DocumentTables
-from rag_app.model import Chunk, DocumentState, ParsedDocument
+from rag_app.library.documents import DocumentTables, is_current
+from rag_app.model import DocumentState
 
 _CORPUS = "corpus"
 
@@ -27,31 +28,31 @@ class SqliteLibrary(DocumentTables):
         """Close all connections."""
         self.database.close()
 
-    def store(
-        self, claim: Claim, parsed: ParsedDocument, signature: str, chunks: Sequence[Chunk]
-    ) -> list[StoredChunk]:
-        """See `rag_app.interfaces.Library.store`."""
+    def reserve(self, number: int, claims: Sequence[Claim] = ()) -> int:
+        """The first of `number` ids for chunks; the claimed documents become INDEXING."""
         with self.database.transaction() as connection:
-            self.put_text(connection, claim, parsed)
-            self.put_chunks(connection, claim.document.id, signature, chunks)
-        return self.chunks_of(claim.document.id, signature)
+            for claim in claims:
+                self.put_state(connection, claim, DocumentState.INDEXING)
+            return reserve_ids(connection, number)
 
-    def store_chunks(
-        self, document_id: str, signature: str, chunks: Sequence[Chunk]
-    ) -> list[StoredChunk]:
-        """See `rag_app.interfaces.Library.store_chunks`."""
-        with self.database.transaction() as connection:
-            if self.get(document_id) is None:
-                raise Superseded(f"document {document_id} was removed meanwhile")
-            self.put_chunks(connection, document_id, signature, chunks)
-        return self.chunks_of(document_id, signature)
+    def publish(
+        self, signature: str, drafts: Sequence[Draft], average_length: float
+    ) -> list[Draft]:
+        """Make all drafts searchable at once, in place of what was; gives those that are refused.
 
-    def finish(self, claim: Claim, signature: str, average_length: float) -> bool:
-        """Mark a claimed document as indexed and READY; False if it was replaced or removed."""
+        Refused is what belongs to a document that was replaced or removed since. Documents with
+        a `reading` get its text and become READY.
+        """
+        wanted: list[Draft] = []
+        refused: list[Draft] = []
         with self.database.transaction() as connection:
-            return self.put_complete(
-                connection, claim.document.id, signature, average_length
-            ) and self.put_state(connection, claim, DocumentState.READY)
+            for draft in drafts:
+                (wanted if _is_wanted(connection, draft) else refused).append(draft)
+            for draft in wanted:
+                if draft.reading:
+                    self.put_text(connection, draft.reading)
+            self.put_drafts(connection, signature, wanted, average_length)
+        return refused
 
     def frequencies(
         self, signature: str
@@ -74,3 +75,13 @@ class SqliteLibrary(DocumentTables):
         value = orjson.dumps([corpus, signature, index]).decode()
         with self.database.transaction() as connection:
             connection.execute("INSERT OR REPLACE INTO marks VALUES (?, ?)", (_CORPUS, value))
+
+
+def _is_wanted(connection: sqlite3.Connection, draft: Draft) -> bool:
+    if draft.reading:
+        return is_current(connection, draft.reading.claim)
+    return bool(
+        connection.execute(
+            "SELECT 1 FROM texts WHERE document_id = ?", (draft.document_id,)
+        ).fetchone()
+    )

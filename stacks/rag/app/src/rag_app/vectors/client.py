@@ -58,9 +58,9 @@ class VectorWriterClient:
         """Insert or replace points, durably."""
         self._call("/upsert", [_point(point) for point in points])
 
-    def delete(self, document_id: str, keep: Sequence[int] = ()) -> None:
-        """Delete the points of a document but those in `keep`, durably."""
-        self._call("/delete", {"document": document_id, "keep": list(keep)})
+    def delete(self, document_ids: list[str], keep: Sequence[int] = ()) -> None:
+        """Delete the points of these documents but those in `keep`, durably."""
+        self._call("/delete", {"documents": document_ids, "keep": list(keep)})
 
     def counts(self) -> Mapping[str, int]:
         """Number of points of each document that has any."""
@@ -109,7 +109,7 @@ class VectorReaderClient:
 
     async def delete(self, document_id: str) -> None:
         """Delete all points of a document."""
-        await self._call("/delete", {"document": document_id, "keep": []})
+        await self._call("/delete", {"documents": [document_id], "keep": []})
 
     async def count(self) -> int:
         """Number of points."""

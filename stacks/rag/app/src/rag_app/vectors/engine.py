@@ -59,11 +59,10 @@ class EdgeIndex:
         """Insert or replace `[id, document, indices, values, dense or None]`, durably."""
         self._write(edge.UpdateOperation.upsert_points([_point(*point) for point in points]))
 
-    def delete(self, document: str, keep: Sequence[int]) -> None:
-        """Delete the points of a document but those in `keep`, durably."""
-        chosen = edge.Filter(
-            must=[_is_document(document)], must_not=[edge.HasIdCondition(set(keep))]
-        )
+    def delete(self, documents: Sequence[str], keep: Sequence[int]) -> None:
+        """Delete the points of these documents but those in `keep`, durably."""
+        of_these = edge.FieldCondition(DOCUMENT, match=edge.MatchAny(list(documents)))
+        chosen = edge.Filter(must=[of_these], must_not=[edge.HasIdCondition(set(keep))])
         self._write(edge.UpdateOperation.delete_points_by_filter(chosen))
 
     def search(self, sparse: Json, dense: Json, limit: int) -> dict[str, list[tuple[int, float]]]:
@@ -179,10 +178,6 @@ def _point(
     if dense:
         vectors[DENSE] = dense
     return edge.Point(identity, vectors, {DOCUMENT: document})
-
-
-def _is_document(document: str) -> edge.FieldCondition:
-    return edge.FieldCondition(DOCUMENT, match=edge.MatchValue(document))
 
 
 def _load_patiently(path: Path, dimension: int) -> EdgeIndex:

@@ -2,7 +2,7 @@
 
     GET  /readyz                     200 or 503 with `rag_app.interfaces.Readiness`
     POST /upsert  [[id, document, indices, values, dense or null], …]
-    POST /delete  {"document", "keep"}
+    POST /delete  {"documents", "keep"}
     POST /search  {"sparse": [indices, values] or null, "dense": […] or null, "limit"}
     GET  /counts  {"<document>": points}          GET /count  points
 
@@ -68,7 +68,7 @@ class VectorsApi:
         return _json({"signature": self._signature, **state}, 200 if state["ready"] else 503)
 
     async def _delete(self, body: Any) -> Any:
-        return await self._index.write("delete", body["document"], body["keep"])
+        return await self._index.write("delete", body["documents"], body["keep"])
 
     async def _search(self, body: Any) -> Any:
         return await self._index.read("search", body["sparse"], body["dense"], body["limit"])
