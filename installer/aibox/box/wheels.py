@@ -7,6 +7,7 @@ file is compared with its locked digest before it counts.
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 import time
@@ -203,14 +204,23 @@ def _pip_download(
 
 
 def _bytes_below(work: Path) -> int:
-    """What pip has received so far: it writes each file below its temporary folder."""
-    total = 0
-    for path in work.rglob("*.whl"):
-        try:
-            total += path.stat().st_size
-        except OSError:  # moved away meanwhile
-            continue
-    return total
+    """What pip has received so far: it writes each file below its temporary folder.
+
+    Folders vanish while they are walked, because pip tidies up: os.walk passes over them.
+    """
+    return sum(
+        _size(Path(folder) / name)
+        for folder, _, names in os.walk(work)
+        for name in names
+        if name.endswith(".whl")
+    )
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # moved away meanwhile
+        return 0
 
 
 def _is_unreachable(said: str) -> bool:
