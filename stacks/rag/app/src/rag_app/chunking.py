@@ -15,14 +15,17 @@ from dataclasses import dataclass, replace
 from rag_app.model import Chunk, ParsedDocument, Segment
 
 # Part of the index signature: raise it with any change that cuts differently.
-CHUNKING_VERSION = 1
+CHUNKING_VERSION = 2
 
 # A section is small, and may share a chunk with its siblings, up to this share of the chunk size.
 _SMALL_SHARE = 3
 
-_SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’)\]]*\s+|\n+")
+# White space at the beginning of a line stays with the line: it may be the indentation of code.
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’)\]]*(?:[^\S\n]*\n+|[^\S\n]+)|\n+")
 _WORD_END = re.compile(r"\s+")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_INDENTATION = re.compile(r"(?: {4}|\t)\s*")
+_NOT_INDENTED = re.compile(r"^(?! {4}|\t)[^\n]", re.M)
 
 _Span = tuple[int, int]
 
@@ -50,8 +53,8 @@ def chunk_document(document: ParsedDocument, size: int, overlap: int) -> list[Ch
     repeat up to `overlap` characters of their predecessor (at most half of `size`), in whole
     sentences. No chunk crosses a page or a top-level heading; small sections with the same
     parent share a chunk; a heading is kept with the text below it. Cuts fall between paragraphs,
-    else between lines or sentences, else between words; a fenced code block stays whole when it
-    fits. Linear in the length of the text.
+    else between lines or sentences, else between words; a code block (indented or between fences)
+    stays whole when it fits. Linear in the length of the text.
     """
     overlap = min(overlap, size // 2)
     chunks: list[Chunk] = []
@@ -158,7 +161,7 @@ def _atoms_of_section(text: str, section: _Section, size: int) -> Iterator[_Span
     for number, (start, end) in enumerate(_blocks(text, (section.lead, section.end))):
         whole = (section.start, end) if number == 0 else (start, end)
         too_long = whole[1] - whole[0] > size
-        if number == 0 and too_long and _FENCE.match(text, start) and end - start <= size:
+        if number == 0 and too_long and _begins_code(text, start) and end - start <= size:
             yield _trim(text, (section.start, section.lead))
             whole = (start, end)
         yield from _atoms(text, whole, size, _CUTS)
@@ -187,10 +190,6 @@ def _words(text: str, span: _Span) -> Iterator[_Span]:
     return _between(_WORD_END, text, span)
 
 
-_Cut = Callable[[str, _Span], Iterator[_Span]]
-_CUTS: tuple[_Cut, ...] = (_sentences, _words)
-
-
 def _between(boundary: re.Pattern[str], text: str, span: _Span) -> Iterator[_Span]:
     start, end = span
     for found in boundary.finditer(text, start, end):
@@ -199,8 +198,28 @@ def _between(boundary: re.Pattern[str], text: str, span: _Span) -> Iterator[_Spa
     yield start, end
 
 
+def _begins_code(text: str, start: int) -> bool:
+    return bool(_FENCE.match(text, start) or _INDENTATION.match(text, start))
+
+
 def _blocks(text: str, span: _Span) -> Iterator[_Span]:
-    """Paragraphs (parted by empty lines) and fenced code blocks (empty lines inside are theirs)."""
+    """Paragraphs, and code blocks as one: empty lines inside are theirs."""
+    code: _Span | None = None
+    for start, end in _paragraphs(text, span):
+        indented = _NOT_INDENTED.search(text, start, end) is None
+        if code and not indented:
+            yield code
+        if indented:
+            code = (code[0] if code else start, end)
+        else:
+            code = None
+            yield start, end
+    if code:
+        yield code
+
+
+def _paragraphs(text: str, span: _Span) -> Iterator[_Span]:
+    """Blocks parted by empty lines, and code between fences (empty lines inside are its own)."""
     start: int | None = None
     fence = ""
     for first, last in _lines(text, span):
@@ -222,6 +241,10 @@ def _blocks(text: str, span: _Span) -> Iterator[_Span]:
         yield start, span[1]
 
 
+_Cut = Callable[[str, _Span], Iterator[_Span]]
+_CUTS: tuple[_Cut, ...] = (_paragraphs, _sentences, _words)
+
+
 def _lines(text: str, span: _Span) -> Iterator[_Span]:
     start, end = span
     while start < end:
@@ -232,9 +255,14 @@ def _lines(text: str, span: _Span) -> Iterator[_Span]:
 
 
 def _trim(text: str, span: _Span) -> _Span:
+    """`span` without white space at its ends, but with the indentation of code it begins with."""
     start, end = span
-    while start < end and text[start].isspace():
-        start += 1
     while end > start and text[end - 1].isspace():
         end -= 1
+    while start < end and text[start].isspace():
+        start += 1
+    line = max(span[0], text.rfind("\n", span[0], start) + 1)
+    begins_line = line == 0 or text[line - 1] == "\n"
+    if begins_line and _INDENTATION.match(text, line, start):
+        start = line
     return start, end

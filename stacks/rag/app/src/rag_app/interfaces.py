@@ -134,6 +134,12 @@ class Library(Protocol):
     def requeue_interrupted(self) -> int:
         """Queue again what a stopped worker left in PARSING or INDEXING; for the worker's start."""
 
+    def use_readers(self, version: int) -> int:
+        """Queue again what other versions of the readers have read or refused; how many it was.
+
+        Their text stays searchable until it has been read again. For the worker's start.
+        """
+
     def set_state(self, claim: Claim, state: DocumentState, reason: str = "") -> bool:
         """Move a claimed document on; False if it was replaced or removed meanwhile.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +12,7 @@ from rag_app.chunking import chunk_document
 from rag_app.model import Chunk, ParsedDocument, Segment
 
 _PATHS = st.lists(st.sampled_from(["가", "A", "B"]), max_size=3).map(tuple)
-_TEXTS = st.text(st.sampled_from("a가. \n`다—"), max_size=400)
+_TEXTS = st.lists(st.sampled_from([*"a가. \n`다—", "\n    "]), max_size=400).map("".join)
 
 
 def document(*sections: tuple[tuple[str, ...], str], pages: bool = False) -> ParsedDocument:
@@ -36,7 +37,8 @@ def test_chunks_are_bounded_slices_that_cover_all_text(sections, size, overlap):
     for ordinal, chunk in enumerate(chunks):
         assert chunk.ordinal == ordinal
         assert chunk.text == parsed.text[chunk.start : chunk.end]
-        assert chunk.text == chunk.text.strip()
+        assert chunk.text == chunk.text.rstrip()
+        assert chunk.text.lstrip() == chunk.text or chunk.text.startswith("    ")
         assert 0 < len(chunk.text) <= size
         covered.update(range(chunk.start, chunk.end))
     assert all(parsed.text[i].isspace() for i in set(range(len(parsed.text))) - covered)
@@ -115,10 +117,21 @@ def test_cuts_fall_between_paragraphs_then_sentences_then_words():
     assert texts(chunk_document(document(((), "x" * 25)), 10, 0)) == ["x" * 10, "x" * 10, "x" * 5]
 
 
-def test_a_code_block_with_empty_lines_stays_whole_when_it_fits():
-    code = "```sh\none\n\ntwo\n\nthree\n```"
+@pytest.mark.parametrize(
+    "code", ["```sh\none\n\ntwo\n\nthree\n```", "    one.\n\n      two\n    three\n\n    four"]
+)
+def test_a_code_block_with_empty_lines_stays_whole_when_it_fits(code):
     parsed = document(((), "Before the code there is text.\n\n" + code + "\n\nAfter it."))
     assert code in texts(chunk_document(parsed, len(code) + 2, 0))
+
+
+def test_a_code_block_that_does_not_fit_is_cut_between_its_lines_which_stay_indented():
+    parsed = document(((), "Before it.\n\n    one.\n    two\n\n    three\n      four"))
+    assert texts(chunk_document(parsed, 20, 0)) == [
+        "Before it.",
+        "    one.\n    two",
+        "    three\n      four",
+    ]
 
 
 def test_a_shorter_fence_inside_does_not_end_a_code_block():

@@ -88,10 +88,10 @@ def test_the_overlap_of_two_chunks_is_quoted_once() -> None:
 
 
 def test_code_comes_with_the_line_that_introduces_it() -> None:
-    text = "Roll back\n\nTo roll back, run this command:\n\n```sh\naibox rollback\n```"
+    text = "Roll back\n\nTo roll back, run this command:\n\n    aibox rollback"
     found = extract("How do I roll back?", passage(text))
-    assert quotes(found)[0] == "To roll back, run this command:\n\n```sh\naibox rollback\n```"
-    assert found.answer.endswith("```\n[1]")
+    assert quotes(found)[0] == "To roll back, run this command:\n\n    aibox rollback"
+    assert found.answer.endswith("    aibox rollback\n[1]")
 
 
 def test_a_quote_in_the_language_of_the_question_is_preferred() -> None:

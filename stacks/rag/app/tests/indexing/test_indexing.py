@@ -185,10 +185,12 @@ def test_an_index_that_lost_everything_is_filled_again(shelf: Shelf) -> None:
 
 def test_a_document_removed_while_it_is_indexed_leaves_no_points(shelf: Shelf) -> None:
     document = shelf.queue("a.txt", "text")
+
+    def remove(_done: int, _all: int) -> None:
+        shelf.library.remove(document.id)
+
     with pytest.raises(Superseded):
-        shelf.index_claimed(
-            "Some text.", lambda _done, _all: shelf.library.remove(document.id) or None
-        )
+        shelf.index_claimed("Some text.", remove)
     assert shelf.vectors.points == {}
 
 

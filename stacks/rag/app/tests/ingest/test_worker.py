@@ -162,6 +162,28 @@ def test_other_tuning_cuts_the_stored_text_again_without_the_file(box, tmp_path)
     assert tuned.vectors.counts() == {document.id: tuned.library.get(document.id).chunks}
 
 
+def test_other_readers_read_the_files_again_and_the_old_text_is_found_meanwhile(
+    box, tmp_path, monkeypatch
+):
+    document = upload(box, tmp_path, "a.md", LONG)
+    upload(box, tmp_path, "b.md", b"")
+    box.run()
+    seen = []
+
+    def look(call):
+        if call == "upsert":
+            ids = box.library.chunk_ids([document.id], box.signature)
+            seen.append((box.state("a.md"), len(box.library.chunks(ids))))
+
+    box.vectors.before = look
+    monkeypatch.setattr(worker, "PARSING_VERSION", worker.PARSING_VERSION + 1)
+    found = box.run()
+    assert seen == [(DocumentState.INDEXING, found["a.md"].chunks)]
+    assert found["b.md"].state is DocumentState.FAILED
+    box.run()
+    assert len(seen) == 1
+
+
 def test_a_lost_index_is_filled_again_while_working(box, monkeypatch):
     monkeypatch.setattr(worker, "INDEX_CHECK_S", 0.05)
     written(box.corpus, "a.md", LONG)

@@ -38,8 +38,9 @@ def test_a_citation_opens_its_passage_in_the_document(page: Page) -> None:
     assert page.get("#reader-file").get_attribute("href").endswith("/file")
 
 
-def test_a_quote_of_code_keeps_its_citation(page: Page, box: Box) -> None:
-    box.library.hold("code.md", "```sh\nfree --mega\n```")
+@pytest.mark.parametrize("code", ["```sh\nfree --mega\n```", "    free --mega"])
+def test_a_quote_of_code_keeps_its_citation(page: Page, box: Box, code: str) -> None:
+    box.library.hold("code.md", code)
     page.ask("free mega?")
     assert page.text(".body pre") == "free --mega"
     assert page.text(".body button.marker") == "1"

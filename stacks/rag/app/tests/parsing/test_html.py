@@ -56,8 +56,8 @@ def test_tables_become_rows_also_with_a_table_inside(page):
     assert parsed.text == "Cap\n\n| h1 | h2 |\n| 1 | two in |\n\nafter"
 
 
-def test_preformatted_text_keeps_its_lines_between_fences(page):
-    assert page("<p>run</p><pre><code>a\n\n  b</code></pre>").text == "run\n\n```\na\n\n  b\n```"
+def test_preformatted_text_keeps_its_lines_indented(page):
+    assert page("<p>run</p><pre><code>a\n\n  b</code></pre>").text == "run\n\n    a\n\n      b"
 
 
 def test_lists_stay_together(page):

@@ -26,7 +26,16 @@ def test_a_hash_inside_a_fence_is_no_heading(markdown):
         "# Real\n\n```sh\n# comment\n\n~~~\n```\n\n~~~~\n# more\n~~~\n~~~~\n\n## Sub\n"
     )
     assert list(sections(parsed)) == [("Real",), ("Real", "Sub")]
-    assert "```sh\n# comment\n\n~~~\n```" in parsed.text
+    assert parsed.text == "Real\n\n    # comment\n\n    ~~~\n\n    # more\n    ~~~\n\nSub"
+
+
+def test_code_is_indented_and_its_fences_are_gone(markdown):
+    parsed = markdown("Type:\n\n  ```sh\n  if x\n    go\n  ```\n\n> ```\n> quoted\n> ```\n\nDone.")
+    assert parsed.text == "Type:\n\n    if x\n      go\n\n    quoted\n\nDone."
+
+
+def test_an_empty_code_block_leaves_nothing(markdown):
+    assert markdown("a\n\n```sh\n\n```\n\nb").text == "a\n\nb"
 
 
 def test_front_matter_is_skipped_but_gives_the_title(markdown):

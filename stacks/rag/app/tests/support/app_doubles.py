@@ -183,8 +183,12 @@ class ExtractorDouble:
 
     def extract(self, question: str, passages: Sequence[Passage], language: str) -> Extract:
         citations = tuple(_first_sentence(passage) for passage in passages[:3])
-        lines = [f"{citation.quote} [{n}]" for n, citation in enumerate(citations, start=1)]
+        lines = [_numbered(citation.quote, n) for n, citation in enumerate(citations, start=1)]
         return Extract("\n\n".join(lines), citations)
+
+
+def _numbered(quote: str, number: int) -> str:
+    return f"{quote}\n[{number}]" if quote.startswith("    ") else f"{quote} [{number}]"
 
 
 def _first_sentence(passage: Passage) -> Citation:

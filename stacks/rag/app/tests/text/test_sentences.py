@@ -51,9 +51,20 @@ def test_headings_items_code_and_rows_are_told_apart() -> None:
     assert kinds == [Kind.HEADING, Kind.PROSE, Kind.ITEM, *[Kind.CODE] * 3, Kind.ROW]
 
 
-def test_code_is_quoted_with_the_line_that_introduces_it() -> None:
-    text = "Go back\n\nIt is easy. Run this command:\n\n```sh\naibox rollback\n```\n"
-    assert "Run this command:\n\n```sh\naibox rollback\n```" in quotes(text)
+def test_indented_code_is_told_from_a_nested_list() -> None:
+    text = "- one\n    - nested item\n\n    # comment\n    - name: x\n\n      done.\nIt is done."
+    kinds = [unit.kind for unit in split(text)]
+    assert kinds == [Kind.ITEM, Kind.ITEM, *[Kind.CODE] * 3, Kind.PROSE]
+
+
+def test_a_quote_of_code_keeps_its_indentation() -> None:
+    assert quotes("    if ready:\n        go()\n") == ["    if ready:\n        go()"]
+
+
+@pytest.mark.parametrize("code", ["```sh\naibox rollback\n```", "    aibox rollback"])
+def test_code_is_quoted_with_the_line_that_introduces_it(code: str) -> None:
+    text = f"Go back\n\nIt is easy. Run this command:\n\n{code}\n"
+    assert f"Run this command:\n\n{code}" in quotes(text)
 
 
 def test_a_list_is_quoted_with_the_line_that_introduces_it() -> None:

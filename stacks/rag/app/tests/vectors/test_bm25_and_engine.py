@@ -175,6 +175,17 @@ def test_indexes_long_unused_are_removed(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["current", "old", "older"]
 
 
+@pytest.mark.parametrize("version", ["CHUNKING_VERSION", "TOKENIZER_VERSION"])
+def test_the_signature_follows_the_code_that_cuts_and_counts(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    from small_library import TUNING
+
+    before = index_signature(TUNING, None)
+    monkeypatch.setattr(f"rag_app.vectors.signature.{version}", 999)
+    assert index_signature(TUNING, None) != before
+
+
 def test_the_signature_follows_what_decides_the_vectors_and_nothing_else() -> None:
     from small_library import TUNING
 

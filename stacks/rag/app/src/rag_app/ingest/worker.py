@@ -27,6 +27,7 @@ from rag_app.ingest.corpus import reconcile_corpus
 from rag_app.interfaces import Claim, Indexer, Library, Reading, VectorWriter
 from rag_app.library import SqliteLibrary
 from rag_app.model import DocumentState, Origin, ParsedDocument
+from rag_app.parsing import PARSING_VERSION
 from rag_app.parsing.jail import Jails
 from rag_app.parsing.limits import Limits
 from rag_app.parsing.refusals import refused
@@ -139,8 +140,14 @@ class Worker:
     def _prepare(self) -> None:
         log.info("documents are read in jails with: %s", ", ".join(self._jails.start()))
         interrupted = self._library.requeue_interrupted()
+        again = self._library.use_readers(PARSING_VERSION)
         changes = reconcile_corpus(self._config.corpus.path, self._library)
-        log.info("corpus of the release: %s; %d interrupted documents", changes, interrupted)
+        log.info(
+            "corpus of the release: %s; %d interrupted documents, %d to be read again",
+            changes,
+            interrupted,
+            again,
+        )
         self._tend_index()
 
     def _step(self) -> None:

@@ -17,6 +17,7 @@ from rag_app.library.chunks import ChunkTables
 from rag_app.model import Document, DocumentState, Origin, ParsedDocument, Segment
 
 _COLUMNS = "id, name, origin, sha256, size, state, reason, added, title, pages, chunks"
+_READERS = "readers"
 _BUSY = (DocumentState.PARSING.value, DocumentState.INDEXING.value)
 
 
@@ -136,6 +137,22 @@ class DocumentTables(ChunkTables):
             # Inside the transaction: `add` moves a file and inserts its row in one, too.
             self._sweep_files(connection)
         return changed
+
+    def use_readers(self, version: int) -> int:
+        """See `rag_app.interfaces.Library.use_readers`."""
+        with self.database.transaction() as connection:
+            before = connection.execute(
+                "SELECT value FROM marks WHERE key = ?", (_READERS,)
+            ).fetchone()
+            if before == (str(version),):
+                return 0
+            connection.execute(
+                "INSERT OR REPLACE INTO marks VALUES (?, ?)", (_READERS, str(version))
+            )
+            return connection.execute(
+                "UPDATE documents SET state = ?, reason = '', attempt = 0 WHERE state IN (?, ?)",
+                (DocumentState.QUEUED.value, DocumentState.READY.value, DocumentState.FAILED.value),
+            ).rowcount
 
     def set_state(self, claim: Claim, state: DocumentState, reason: str = "") -> bool:
         """See `rag_app.interfaces.Library.set_state`."""

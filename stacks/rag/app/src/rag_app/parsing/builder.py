@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from textwrap import dedent, indent
 
 from rag_app.model import ParsedDocument, Segment
 from rag_app.parsing.hygiene import clean, one_line
@@ -16,6 +17,7 @@ TABLE_BLOCK_CHARACTERS = 400
 _HEADER_CHARACTERS = TABLE_BLOCK_CHARACTERS // 2
 # The longest title, and the longest part of a heading path.
 LINE_CHARACTERS = 200
+CODE_INDENTATION = " " * 4
 _SECTION_SEPARATOR = "\n\n"
 
 
@@ -61,9 +63,8 @@ class TextBuilder:
             self._write(text)
 
     def code(self, text: str) -> None:
-        """Add preformatted text between fences, by which the chunker keeps it whole."""
-        if text.strip():
-            self.block("```\n" + clean(text).strip("\n") + "\n```")
+        """Add preformatted text, indented: that is how all that reads the text knows code."""
+        self.block(indent(dedent(clean(text)), CODE_INDENTATION))
 
     def table(self, rows: Sequence[Sequence[str]]) -> None:
         """Add a table row by row, as `| a | b |`; the first row is its header."""

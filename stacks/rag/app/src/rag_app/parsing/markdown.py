@@ -34,7 +34,7 @@ def parse_markdown(file: BinaryIO, limits: Limits) -> ParsedDocument:
     title, body = _front_matter(text)
     for is_code, stretch in _by_fences(body):
         if is_code:
-            builder.block(stretch)
+            builder.code(stretch)
         else:
             _prose(without_hidden(stretch), builder)
     return builder.finish(title)
@@ -50,7 +50,7 @@ def _front_matter(text: str) -> tuple[str, str]:
 
 
 def _by_fences(text: str) -> Iterator[tuple[bool, str]]:
-    """The text cut into fenced code blocks (True) and what lies between (False).
+    """The text cut into the code between fences (True) and what lies outside (False).
 
     A fence ends at one of the same mark that is at least as long; an open one at the end.
     """
@@ -62,12 +62,12 @@ def _by_fences(text: str) -> Iterator[tuple[bool, str]]:
         mark = _FENCE.match(bare)
         if mark and not fence:
             yield False, "\n".join(lines)
-            fence, quoted, lines = mark[1], bare != line, [bare]
-            continue
-        lines.append(bare if quoted else line)
-        if fence and mark and mark[1].startswith(fence):
+            fence, quoted, lines = mark[1], bare != line, []
+        elif fence and mark and mark[1].startswith(fence):
             yield True, "\n".join(lines)
             fence, quoted, lines = "", False, []
+        else:
+            lines.append(bare if quoted else line)
     yield bool(fence), "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One unit: `text[start:end]` without white space at its ends."""
+    """One unit: `text[start:end]` without white space around it but the indentation of code."""
 
     start: int
     end: int
@@ -39,7 +39,7 @@ _ITEM = re.compile(
     r"\s*(?:[-*+•·‣▪○●]|\(?\d{1,3}[.)]|[가나다라마바사아자차카타파하][.)]|[①-⑳])\s+\S"
 )
 _ROW = re.compile(r"\s*\|.*\|\s*$|[^\t]+\t[^\t]+")
-_INDENTED = re.compile(r"(?: {4,}|\t)\S")
+_INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
 _COMMAND = re.compile(
     r"\s*(?:[$>]\s+\S|\./\S|(?:sudo|aibox|docker|curl|systemctl|loginctl|pip|python3?|git|cd|export)\s"
     r"|[A-Z_]{3,}=\S)"
@@ -65,13 +65,19 @@ def split(text: str) -> list[Sentence]:
     """The units of `text` in order; together they hold every character that is not white space."""
     units: list[Sentence] = []
     fence = ""
+    listing, before = False, -2
     for line in _LINE.finditer(text):
         mark = _FENCE.match(line[0])
+        # Where an empty line was before; an indented line may else go on with an item of a list.
+        listing = bool(_INDENTED.match(line[0])) and (listing or line.start() - before > 1)
         if mark or fence:
             fence = _fence_after(fence, mark)
             units.extend(_trimmed(text, line.start(), line.end(), Kind.CODE))
+        elif listing:
+            units.append(Sentence(line.start(), line.start() + len(line[0].rstrip()), Kind.CODE))
         else:
             units.extend(_line_units(text, line.start(), line.end()))
+        before = line.end()
     return units
 
 

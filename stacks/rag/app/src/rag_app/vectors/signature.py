@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import orjson
 
+from rag_app.chunking import CHUNKING_VERSION
 from rag_app.config import Embedding, Tuning
 from rag_app.text.tokens import TOKENIZER_VERSION
 
@@ -20,10 +21,11 @@ def index_signature(tuning: Tuning, embedding: Embedding | None) -> str:
     """16 hexadecimal digits; equal for two releases exactly when they can share one index.
 
     Tuning values that only matter when searching, and the address of the embedding model, are
-    not part of it.
+    not part of it. Nor is the version of the readers: an index follows the text, whoever read it.
     """
     parts = {
         "tokenizer": TOKENIZER_VERSION,
+        "chunking": CHUNKING_VERSION,
         "chunk_size": tuning.chunk_size,
         "chunk_overlap": tuning.chunk_overlap,
         "bm25_k1": tuning.bm25_k1,

@@ -8,6 +8,7 @@ const FENCE = /^\s*(```|~~~)/;
 const HEADING = /^\s{0,3}#{1,6}\s+(.*)$/;
 const BULLET = /^\s*[-*•]\s+(.*)$/;
 const NUMBERED = /^\s*(\d{1,3})[.)]\s+(.*)$/;
+const INDENTED = /^(?: {4}|\t)\s*\S/;
 const INLINE = /`([^`\n]+)`|\*\*([^*\n]+)\*\*|\[(\d{1,3})\]/g;
 
 /** `text` as a fragment; `marker(number)` makes the element for `[number]`. */
@@ -24,6 +25,7 @@ function block(lines, at, parent, marker) {
   if (FENCE.test(line)) return fenced(lines, at, parent, marker);
   if (BULLET.test(line)) return list(lines, at, parent, marker, "ul", BULLET, 1);
   if (NUMBERED.test(line)) return list(lines, at, parent, marker, "ol", NUMBERED, 2);
+  if (INDENTED.test(line)) return indented(lines, at, parent);
   const heading = line.match(HEADING);
   if (heading) {
     parent.append(inline(element("p", { class: "heading" }), heading[1], marker));
@@ -42,6 +44,18 @@ function fenced(lines, at, parent, marker) {
   const rest = (lines[end] ?? "").trim().slice(fence.length).trim();
   if (rest) parent.append(inline(element("p"), rest, marker));
   return end + 1;
+}
+
+/** Code as the text of documents has it: lines with four spaces before them. */
+function indented(lines, at, parent) {
+  let end = at;
+  for (let next = at; next < lines.length; next += 1) {
+    if (INDENTED.test(lines[next])) end = next + 1;
+    else if (lines[next].trim()) break;
+  }
+  const code = lines.slice(at, end).map((line) => line.replace(/^(?: {4}|\t)/, "")).join("\n");
+  parent.append(element("pre", { tabindex: "0" }, element("code", {}, code)));
+  return end;
 }
 
 function list(lines, at, parent, marker, tag, pattern, group) {
