@@ -29,7 +29,7 @@ sys.path.insert(0, str(APPLICATION))
 from rag_app.chunking import chunk_document  # noqa: E402
 from rag_app.config import Config, load  # noqa: E402
 from rag_app.indexing import ChunkIndexer  # noqa: E402
-from rag_app.interfaces import Point  # noqa: E402
+from rag_app.interfaces import Point, Reading  # noqa: E402
 from rag_app.library import SqliteLibrary  # noqa: E402
 from rag_app.model import Origin, ParsedDocument, Segment  # noqa: E402
 from rag_app.retrieval import HybridSearcher  # noqa: E402
@@ -189,9 +189,8 @@ def add(library: SqliteLibrary, indexer: ChunkIndexer, text: str) -> None:
     """One document, from its text to the index."""
     name = f"document {time.monotonic_ns()}"
     library.add(name, Origin.RELEASE, Path(name), "0", len(text))
-    claim = library.claim_next()
-    if claim:
-        indexer.index(claim, ParsedDocument(text, (Segment(0, len(text)),)))
+    (claim,) = library.claim(1, 0, 1)
+    indexer.index_many([Reading(claim, ParsedDocument(text, (Segment(0, len(text)),)))])
 
 
 class TimedWriter(VectorWriterClient):

@@ -34,7 +34,6 @@ class Storage(_Section):
 
     data: Path = Path("data/rag")
     vectors_socket: Path = Path("run/vectors.sock")
-    qdrant_url: str = ""
 
 
 class Corpus(_Section):

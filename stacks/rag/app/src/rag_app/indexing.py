@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rag_app.embedding import EmbeddingClient
-from rag_app.errors import Superseded
 from rag_app.interfaces import Claim, Point, Reading, Reconciliation, StoredChunk, VectorWriter
 from rag_app.library import SqliteLibrary
 from rag_app.library.chunks import Draft, IndexedDocument
@@ -84,11 +83,6 @@ class ChunkIndexer:
         # Documents whose writing was begun and not ended: they may have points of no chunk.
         self._begun: set[str] = set()
 
-    def index(self, claim: Claim, parsed: ParsedDocument, progress: Progress | None = None) -> None:
-        """As `index_many`, for one document; raises `Superseded` where it did not count."""
-        if self.index_many([Reading(claim, parsed)], progress):
-            raise Superseded(f"{claim.document.name} was replaced or removed meanwhile")
-
     def index_many(
         self, readings: Sequence[Reading], progress: Progress | None = None
     ) -> list[Claim]:
@@ -96,11 +90,6 @@ class ChunkIndexer:
         contents = [_Content(item.claim.document.id, item.parsed, item) for item in readings]
         refused = self._bring_in(contents, progress)
         return [draft.reading.claim for draft in refused if draft.reading]
-
-    def remove(self, document_id: str) -> None:
-        """Remove a document everywhere; from the library first, so that no search shows it."""
-        self._library.remove(document_id)
-        self._vectors.delete([document_id])
 
     def reconcile(self) -> Reconciliation:
         """See `rag_app.interfaces.Indexer.reconcile`."""

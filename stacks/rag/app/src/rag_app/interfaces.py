@@ -249,9 +249,6 @@ class Indexer(Protocol):
         INDEXING, with the old text searchable, and may be given here once more.
         """
 
-    def remove(self, document_id: str) -> None:
-        """Remove a document everywhere."""
-
     def reconcile(self) -> Reconciliation:
         """Make the vector store hold exactly what the library says; cheap when it already does.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from async_helpers import collected, run
 
 from rag_app.engines.extractive import ExtractiveEngine
 from rag_app.interfaces import Extract
@@ -132,9 +131,3 @@ def test_what_was_found_by_meaning_alone_is_quoted_from_its_best_passage() -> No
 def test_the_same_question_gives_the_same_quotes() -> None:
     gardens = passage("Roses need water. Roses need sun. Roses need care.")
     assert len({extract("What do roses need?", gardens).answer for _ in range(5)}) == 1
-
-
-def test_the_stream_is_the_answer_in_pieces() -> None:
-    engine = ExtractiveEngine(3, lambda _terms: ({}, 100))
-    pieces = run(collected(engine.stream(HOW, [passage(ROLLBACK)], "en")))
-    assert "".join(pieces) == engine.extract(HOW, [passage(ROLLBACK)], "en").answer

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from async_helpers import run
-from small_library import SIGNATURE, TUNING, Shelf, make_shelf, plain
+from small_library import SIGNATURE, TUNING, Shelf, make_shelf
 
-from rag_app.errors import Superseded, VectorsUnavailable
+from rag_app.errors import VectorsUnavailable
 from rag_app.indexing import BATCH, KEPT_TERMS
-from rag_app.interfaces import Reading, Reconciliation
+from rag_app.interfaces import Reconciliation
 from rag_app.model import DocumentState
 
 NOTHING = Reconciliation(0, 0, 0)
@@ -50,11 +50,6 @@ def test_replacing_a_document_leaves_none_of_its_old_points(shelf: Shelf) -> Non
     shelf.put("a.txt", "New words.")
     assert before.isdisjoint(shelf.vectors.points)
     assert consistent(shelf)
-
-
-def test_removing_removes_everywhere(shelf: Shelf) -> None:
-    shelf.indexer.remove(shelf.put("a.txt", "Text.").id)
-    assert (shelf.vectors.points, shelf.library.documents()) == ({}, [])
 
 
 def restarted(shelf: Shelf, folder: Path) -> Shelf:
@@ -110,11 +105,10 @@ def die(_done: int, _total: int) -> None:
 
 def test_a_failed_write_that_is_tried_again_leaves_no_stray_points(shelf: Shelf) -> None:
     shelf.queue("a.txt", "text")
-    claim = shelf.library.claim_next()
-    assert claim is not None
+    reading = shelf.reading("Some text.")
     with pytest.raises(KeyboardInterrupt):
-        shelf.indexer.index(claim, plain("Some text."), die)
-    shelf.indexer.index(claim, plain("Some text."))
+        shelf.indexer.index_many([reading], die)
+    assert shelf.indexer.index_many([reading]) == []
     assert consistent(shelf)
 
 
@@ -142,9 +136,7 @@ def test_many_documents_cost_one_write_and_new_ones_no_delete(shelf: Shelf) -> N
     readings = []
     for number in range(30):
         shelf.queue(f"{number}.txt", "text")
-        claim = shelf.library.claim_next()
-        assert claim is not None
-        readings.append(Reading(claim, plain(f"Text number {number}.")))
+        readings.append(shelf.reading(f"Text number {number}."))
     assert shelf.indexer.index_many(readings) == []
     assert (shelf.vectors.upserts, shelf.vectors.deletes) == (1, 0)
     assert {document.state for document in shelf.library.documents()} == {DocumentState.READY}
@@ -157,9 +149,7 @@ def test_one_document_that_was_replaced_meanwhile_does_not_keep_the_others_out(
     readings = []
     for name in ("a.txt", "b.txt"):
         shelf.queue(name, "text")
-        claim = shelf.library.claim_next()
-        assert claim is not None
-        readings.append(Reading(claim, plain("Some text.")))
+        readings.append(shelf.reading("Some text."))
     shelf.queue("a.txt", "other")
     refused = shelf.indexer.index_many(readings)
     assert [claim.document.name for claim in refused] == ["a.txt"]
@@ -189,8 +179,8 @@ def test_a_document_removed_while_it_is_indexed_leaves_no_points(shelf: Shelf) -
     def remove(_done: int, _all: int) -> None:
         shelf.library.remove(document.id)
 
-    with pytest.raises(Superseded):
-        shelf.index_claimed("Some text.", remove)
+    (refused,) = shelf.index_claimed("Some text.", remove)
+    assert refused.document.id == document.id
     assert shelf.vectors.points == {}
 
 

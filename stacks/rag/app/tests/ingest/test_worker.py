@@ -138,7 +138,7 @@ def test_many_small_documents_are_indexed_a_few_at_a_time(box):
 def test_a_document_that_was_interrupted_three_times_is_given_up(box, tmp_path):
     upload(box, tmp_path, "a.md", "killer")
     for _ in range(worker.MAX_ATTEMPTS - 1):
-        box.library.claim_next()
+        box.library.claim(1, 0, 1)
         box.library.requeue_interrupted()
     assert box.run()["a.md"].state is DocumentState.READY
 
@@ -146,7 +146,7 @@ def test_a_document_that_was_interrupted_three_times_is_given_up(box, tmp_path):
 def test_a_document_that_was_interrupted_once_more_is_failed(box, tmp_path):
     upload(box, tmp_path, "a.md", "killer")
     for _ in range(worker.MAX_ATTEMPTS):
-        box.library.claim_next()
+        box.library.claim(1, 0, 1)
         box.library.requeue_interrupted()
     found = box.run()["a.md"]
     assert found.state is DocumentState.FAILED

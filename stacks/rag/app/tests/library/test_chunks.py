@@ -28,8 +28,7 @@ def chunks(number: int) -> list[Chunk]:
 
 def claim(library: SqliteLibrary, name: str, digest: str = "0") -> Claim:
     library.add(name, Origin.RELEASE, Path(name), digest, 1)
-    taken = library.claim_next()
-    assert taken is not None
+    (taken,) = library.claim(1, 0, 1)
     return taken
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from rag_app.retrieval.evidence import evidence, focus, weigh
+from rag_app.retrieval.evidence import Focus, distinct_words, evidence, weigh
 from rag_app.retrieval.fusion import fuse
-from rag_app.text.tokens import count_terms
+from rag_app.text.tokens import count_terms, words
 
 CHUNKS = 100
 
@@ -14,7 +14,8 @@ CHUNKS = 100
 def covered(question: str, text: str, known: str = "") -> float:
     """Evidence of `text` in a library where its words and those of `known` are in ten chunks."""
     frequencies = dict.fromkeys(count_terms(f"{text} {known}"), 10)
-    return evidence(weigh(question, frequencies, CHUNKS), count_terms(text).keys())
+    weighted = weigh(distinct_words(question), frequencies, CHUNKS)
+    return evidence(weighted, count_terms(text).keys())
 
 
 def test_scores_follow_the_formula() -> None:
@@ -75,9 +76,34 @@ def test_half_of_a_korean_compound_is_half_the_evidence() -> None:
     assert 0 < covered("개인정보보호책임자", "개인정보", "개인정보보호책임자") < 0.7
 
 
+HEADINGS = [
+    "Roll back an upgrade",
+    "업그레이드 되돌리기",
+    "Docker 설치",
+    "The store",
+    "",
+    "models.lock",
+]
+
+
+@pytest.mark.parametrize(
+    "question", ["How do I roll back upgrades?", "도커 업그레이드?", "models", ""]
+)
+def test_focus_follows_its_formula(question: str) -> None:
+    """Share of the question that the heading covers, times the share of its words that fit."""
+    weighted = weigh(distinct_words(question), {}, CHUNKS)
+    wanted = {term for one in weighted for term in (*one.word.terms, *one.word.alternatives)}
+    focus = Focus(weighted)
+    for heading in HEADINGS * 2:
+        named = list(words(heading))
+        fitting = sum(1 for word in named if wanted & set(word.terms))
+        expected = evidence(weighted, count_terms(heading)) * fitting / max(1, len(named))
+        assert focus.of(heading) == expected
+
+
 def test_a_heading_is_in_focus_when_it_names_the_question_and_nothing_else() -> None:
-    question = weigh("What is a generation?", {}, CHUNKS)
-    exact = focus(question, "What a generation is")
+    focus = Focus(weigh(distinct_words("What is a generation?"), {}, CHUNKS))
+    exact = focus.of("What a generation is")
     assert exact == pytest.approx(1.0)
-    assert exact > focus(question, "Return to a particular generation") > 0
-    assert focus(question, "The store") == focus(question, "") == 0
+    assert exact > focus.of("Return to a particular generation") > 0
+    assert focus.of("The store") == focus.of("") == 0

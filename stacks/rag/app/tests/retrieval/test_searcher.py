@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from vectors_double import VectorReaderDouble
 from rag_app.config import Embedding
 from rag_app.embedding import EmbeddingClient
 from rag_app.errors import EmbeddingFailed
+from rag_app.indexing import indexed_text
 from rag_app.interfaces import Readiness
 from rag_app.model import Passage
 from rag_app.retrieval import HybridSearcher
+from rag_app.retrieval.evidence import distinct_words, evidence, terms_asked, weigh
+from rag_app.text.tokens import Word, count_terms, words
 
 
 @pytest.fixture
@@ -81,6 +85,41 @@ def test_points_whose_chunk_is_gone_are_not_shown(shelf: Shelf) -> None:
 
 def test_searching_twice_gives_the_same(shelf: Shelf) -> None:
     assert search(shelf, "backup folder garden") == search(shelf, "backup folder garden")
+
+
+SAMPLE = [
+    "Where does the backup folder go at night?",
+    "백업 폴더는 어디에 있나요?",
+    "Do roses grow in a sunny garden?",
+    "sunny printers of the backup",
+]
+
+
+@pytest.mark.parametrize("question", SAMPLE)
+def test_evidence_is_that_of_the_terms_counted_in_the_passage(shelf: Shelf, question: str) -> None:
+    for _ in range(2):  # The second time from what is remembered of the first.
+        for passage in search(shelf, question):
+            chunk = shelf.library.chunks([passage.chunk_id])[passage.chunk_id].chunk
+            words = distinct_words(question)
+            frequencies = shelf.library.term_frequencies(SIGNATURE, terms_asked(words))
+            weighted = weigh(words, frequencies, 3)
+            assert passage.evidence == evidence(weighted, count_terms(indexed_text(chunk)))
+
+
+def test_a_question_is_tokenised_once_and_passages_not_again(
+    shelf: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(shelf, SAMPLE[0])
+    texts: list[str] = []
+
+    def counting(text: str) -> Iterator[Word]:
+        texts.append(text)
+        return words(text)
+
+    for module in ("rag_app.retrieval.evidence", "rag_app.text.tokens"):
+        monkeypatch.setattr(f"{module}.words", counting)
+    search(shelf, SAMPLE[0])
+    assert texts == [SAMPLE[0]]
 
 
 class EmbeddingDouble(EmbeddingClient):

@@ -12,6 +12,7 @@ from vectors_double import VectorReaderDouble, VectorsDouble
 from rag_app.chunking import chunk_document
 from rag_app.config import Tuning
 from rag_app.indexing import ChunkIndexer
+from rag_app.interfaces import Claim, Reading
 from rag_app.library import SqliteLibrary
 from rag_app.model import Document, Origin, ParsedDocument, Segment
 from rag_app.parsing.limits import Limits
@@ -55,12 +56,14 @@ class Shelf:
 
     def index_claimed(
         self, content: str | ParsedDocument, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Index what waits longest in the queue, with this content."""
-        claim = self.library.claim_next()
-        assert claim is not None
-        parsed = plain(content) if isinstance(content, str) else content
-        self.indexer.index(claim, parsed, progress)
+    ) -> list[Claim]:
+        """Index what waits longest in the queue, with this content; gives what was refused."""
+        return self.indexer.index_many([self.reading(content)], progress)
+
+    def reading(self, content: str | ParsedDocument) -> Reading:
+        """Claim what waits longest in the queue; this is what was read in it."""
+        (claim,) = self.library.claim(1, 0, 1)
+        return Reading(claim, plain(content) if isinstance(content, str) else content)
 
     def put(self, name: str, text: str, *, markdown: bool = False) -> Document:
         """Register, chunk and index a document."""

@@ -8,17 +8,20 @@ introduces it, because neither can be understood alone.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from rag_app.interfaces import Extract
 from rag_app.model import Citation, Passage
 from rag_app.retrieval.evidence import (
+    Focus,
     Weighted,
     coverage,
     distinct_words,
     evidence,
-    focus,
+    heading_terms,
+    terms_asked,
     weigh,
 )
 from rag_app.text.language import detect
@@ -94,9 +97,7 @@ class _Candidate:
 
 
 class ExtractiveEngine:
-    """`rag_app.interfaces.Extractor` and `rag_app.interfaces.Engine`; needs no other service."""
-
-    name = "extractive"
+    """`rag_app.interfaces.Extractor`; needs no other service."""
 
     def __init__(self, max_quotes: int, frequencies: Frequencies) -> None:
         self._max_quotes = max_quotes
@@ -109,19 +110,10 @@ class ExtractiveEngine:
         chosen = _choose(candidates, self._max_quotes) or _by_meaning(candidates)
         return _written(chosen)
 
-    async def stream(
-        self, question: str, passages: Sequence[Passage], language: str
-    ) -> AsyncIterator[str]:
-        """The extract, quote by quote."""
-        for line in self.extract(question, passages, language).answer.splitlines(keepends=True):
-            yield line
-
     def _weigh(self, question: str) -> tuple[Weighted, ...]:
-        terms = [
-            term for word in distinct_words(question) for term in (*word.terms, *word.alternatives)
-        ]
-        frequencies, chunks = self._frequencies(terms)
-        return weigh(question, frequencies, chunks)
+        words = distinct_words(question)
+        frequencies, chunks = self._frequencies(terms_asked(words))
+        return weigh(words, frequencies, chunks)
 
 
 def _candidates(
@@ -129,19 +121,20 @@ def _candidates(
 ) -> Iterator[_Candidate]:
     best = max((passage.score for passage in passages), default=1.0) or 1.0
     how = bool(_ASKS_HOW.search(question))
+    focus = Focus(asked)
     for passage in passages:
         rank = 1 - _PASSAGE_SHARE * (1 - passage.score / best)
         for span in quotables(passage.text):
             candidate = _candidate(asked, passage, span)
             factor = rank * _fitness(candidate, language)
-            bonus = _bonus(candidate, asked, how) if candidate.covered else 0.0
+            bonus = _bonus(candidate, focus, how) if candidate.covered else 0.0
             yield replace(candidate, score=(candidate.score + bonus) * factor)
 
 
 def _candidate(asked: Sequence[Weighted], passage: Passage, span: Quotable) -> _Candidate:
     own = frozenset(count_terms(passage.text[span.start : span.end]))
     candidate = _Candidate(passage, span, 0.0, evidence(asked, own), own)
-    above = frozenset(count_terms(candidate.heading))
+    above = frozenset(chain.from_iterable(heading_terms(candidate.heading)))
     score = sum(
         item.share * max(coverage(item.word, own), _HEADING_SHARE * coverage(item.word, above))
         for item in asked
@@ -156,8 +149,8 @@ def _fitness(candidate: _Candidate, language: str) -> float:
     return factor * (1.0 if candidate.span.complete else _FRAGMENT_FACTOR)
 
 
-def _bonus(candidate: _Candidate, asked: Sequence[Weighted], how: bool) -> float:
-    focused = _FOCUS_BONUS * focus(asked, candidate.heading)
+def _bonus(candidate: _Candidate, focus: Focus, how: bool) -> float:
+    focused = _FOCUS_BONUS * focus.of(candidate.heading)
     first = _FIRST_BONUS if candidate.span.first else 0.0
     tells = how and (candidate.span.has_code or _TELLS_HOW.search(candidate.quote))
     return focused + first + (_COMMAND_BONUS if tells else 0.0)

@@ -113,10 +113,6 @@ class DocumentTables(ChunkTables):
             taken = _first_fitting(waiting, most_bytes, alone_from)
             return [_take(connection, document_id) for document_id in taken]
 
-    def claim_next(self) -> Claim | None:
-        """As `claim`, for one document."""
-        return next(iter(self.claim(1, 0, 1)), None)
-
     def hand_back(self, claims: Sequence[Claim]) -> None:
         """See `rag_app.interfaces.Library.hand_back`."""
         with self.database.transaction() as connection:

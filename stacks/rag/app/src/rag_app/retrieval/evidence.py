@@ -9,8 +9,9 @@ and nothing here says anything about it.
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rag_app.text.tokens import Word, words
 
@@ -25,6 +26,8 @@ _LEAST_WEIGHT = 0.35
 _PREDICATE_WEIGHT = 0.6
 # A noun that stands nowhere is most likely what the question is about.
 _UNKNOWN_NOUN_WEIGHT = 1.4
+# About 3 MB.
+_REMEMBERED_HEADINGS = 4000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,10 @@ class Weighted:
     share: float
 
 
-def weigh(question: str, frequencies: Mapping[int, int], chunks: int) -> tuple[Weighted, ...]:
+def weigh(
+    distinct: Sequence[Word], frequencies: Mapping[int, int], chunks: int
+) -> tuple[Weighted, ...]:
     """The distinct content words with shares that sum to 1, to less if all of them are filler."""
-    distinct = distinct_words(question)
     weights = [_importance(word, frequencies, chunks) for word in distinct]
     # A question of filler words alone asks for nothing that a text could be about.
     total = sum(weights) / max((word.weight for word in distinct), default=1.0)
@@ -56,15 +60,37 @@ def evidence(question: Sequence[Weighted], terms: Container[int]) -> float:
     return sum(item.share * coverage(item.word, terms) for item in question)
 
 
-def focus(question: Sequence[Weighted], heading: str) -> float:
-    """How exactly a heading names what is asked, in 0..1: all of it, and nothing else."""
-    named = list(words(heading))
-    if not named:
-        return 0.0
-    wanted = {term for item in question for term in (*item.word.terms, *item.word.alternatives)}
-    fitting = sum(1 for word in named if not wanted.isdisjoint(word.terms))
-    terms = {term for word in named for term in word.terms}
-    return evidence(question, terms) * fitting / len(named)
+class Focus:
+    """How exactly headings name what is asked, for one question."""
+
+    def __init__(self, question: Sequence[Weighted]) -> None:
+        self._question = question
+        self._wanted = frozenset(terms_asked(item.word for item in question))
+        self._known: dict[str, float] = {}
+
+    def of(self, heading: str) -> float:
+        """In 0..1: 1 where the heading names all that is asked and nothing else."""
+        if heading not in self._known:
+            self._known[heading] = self._measure(heading_terms(heading))
+        return self._known[heading]
+
+    def _measure(self, named: Sequence[tuple[int, ...]]) -> float:
+        fitting = sum(1 for terms in named if not self._wanted.isdisjoint(terms))
+        if not fitting:
+            return 0.0
+        every = frozenset(term for terms in named for term in terms)
+        return evidence(self._question, every) * fitting / len(named)
+
+
+@lru_cache(maxsize=_REMEMBERED_HEADINGS)
+def heading_terms(heading: str) -> tuple[tuple[int, ...], ...]:
+    """The terms of each word of a heading: few headings stand above many chunks."""
+    return tuple(word.terms for word in words(heading))
+
+
+def terms_asked(question: Iterable[Word]) -> list[int]:
+    """All terms that these words of a question may be found by in a text."""
+    return [term for word in question for term in (*word.terms, *word.alternatives)]
 
 
 def coverage(word: Word, terms: Container[int]) -> float:

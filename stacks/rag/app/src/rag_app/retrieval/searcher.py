@@ -19,7 +19,14 @@ from rag_app.interfaces import (
 )
 from rag_app.library import SqliteLibrary
 from rag_app.model import Passage
-from rag_app.retrieval.evidence import Weighted, distinct_words, evidence, focus, weigh
+from rag_app.retrieval.evidence import (
+    Focus,
+    Weighted,
+    distinct_words,
+    evidence,
+    terms_asked,
+    weigh,
+)
 from rag_app.retrieval.fusion import fuse
 from rag_app.text.language import detect
 from rag_app.text.tokens import Word, count_terms
@@ -33,7 +40,8 @@ _OTHER_LANGUAGE_FACTOR = 0.7
 _FOCUS_BONUS = 0.05
 # Fused candidates whose texts are looked at, for each passage that is wanted.
 _LOOKED_AT = 5
-_REMEMBERED_CHUNKS = 20_000
+# About 15 KB each. What is asked again and again is answered from a small part of the library.
+_REMEMBERED_CHUNKS = 4000
 
 
 class HybridSearcher:
@@ -66,10 +74,11 @@ class HybridSearcher:
         if not fused:
             return []
         wanted = list(fused)[: limit * _LOOKED_AT]
-        stored, weighted = await asyncio.to_thread(self._look_up, question, wanted)
+        stored, weighted = await asyncio.to_thread(self._look_up, asked, wanted)
         wished = language or detect(question)
+        focus = Focus(weighted)
         scores = {
-            identity: fused[identity] * _preference(stored[identity], weighted, wished)
+            identity: fused[identity] * _preference(stored[identity], focus, wished)
             for identity in wanted
             if identity in stored
         }
@@ -125,13 +134,11 @@ class HybridSearcher:
         }
 
     def _look_up(
-        self, question: str, ids: Sequence[int]
+        self, asked: Sequence[Word], ids: Sequence[int]
     ) -> tuple[dict[int, StoredChunk], tuple[Weighted, ...]]:
-        asked = distinct_words(question)
-        terms = [term for word in asked for term in (*word.terms, *word.alternatives)]
-        frequencies = self._library.term_frequencies(self._signature, terms)
+        frequencies = self._library.term_frequencies(self._signature, terms_asked(asked))
         chunks = self._library.statistics(self._signature).chunks
-        return self._library.chunks(ids), weigh(question, frequencies, chunks)
+        return self._library.chunks(ids), weigh(asked, frequencies, chunks)
 
     def _passage(
         self, stored: StoredChunk, score: float, meant: float, weighted: Sequence[Weighted]
@@ -151,10 +158,10 @@ class HybridSearcher:
         )
 
 
-def _preference(stored: StoredChunk, weighted: Sequence[Weighted], language: str) -> float:
+def _preference(stored: StoredChunk, focus: Focus, language: str) -> float:
     """Factor in 0..1 for the language of a chunk and for how exactly its heading fits."""
     heading = " ".join(stored.chunk.heading_path[-1:])
-    fitting = (1 + _FOCUS_BONUS * focus(weighted, heading)) / (1 + _FOCUS_BONUS)
+    fitting = (1 + _FOCUS_BONUS * focus.of(heading)) / (1 + _FOCUS_BONUS)
     return fitting * (1.0 if stored.language == language else _OTHER_LANGUAGE_FACTOR)
 
 

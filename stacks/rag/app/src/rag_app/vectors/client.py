@@ -12,6 +12,7 @@ import orjson
 
 from rag_app.errors import VectorsUnavailable
 from rag_app.interfaces import Hit, Hits, Point, Readiness, SparseVector
+from rag_app.vectors.connections import Connections
 from rag_app.vectors.signature import SIGNATURE_HEADER
 
 START_PATIENCE_S = 60.0
@@ -19,7 +20,7 @@ _POLL_S = 0.1
 _WRITE_TIMEOUT_S = 120.0
 _SEARCH_TIMEOUT_S = 5.0
 _READY_TIMEOUT_S = 2.0
-_CONNECTIONS = httpx.Limits(max_connections=16, max_keepalive_connections=16)
+_CONNECTIONS = 16
 # The host is not used: the socket decides who is spoken to.
 _BASE = "http://vectors"
 
@@ -73,31 +74,29 @@ class VectorWriterClient:
 
     def _readiness(self) -> Readiness:
         try:
-            return _ready(self._client.get("/readyz", timeout=_READY_TIMEOUT_S))
+            return _ready(self._client.get("/readyz", timeout=_READY_TIMEOUT_S).content)
         except httpx.HTTPError as error:
             return _unreachable(error)
 
     def _call(self, path: str, body: Any = None) -> Any:
+        method = "GET" if body is None else "POST"
+        content = None if body is None else orjson.dumps(body)
         try:
-            return _result(self._client.send(_request(self._client, path, body)))
+            response = self._client.request(method, path, content=content)
         except httpx.HTTPError as error:
             raise VectorsUnavailable(_unreachable(error).reason) from error
+        return _result(response.status_code, response.content)
 
 
 class VectorReaderClient:
     """`rag_app.interfaces.VectorReader`; for one event loop."""
 
     def __init__(self, path: Path, signature: str) -> None:
-        self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(uds=str(path), retries=1, limits=_CONNECTIONS),
-            base_url=_BASE,
-            headers={SIGNATURE_HEADER: signature},
-            timeout=_SEARCH_TIMEOUT_S,
-        )
+        self._connections = Connections(path, {SIGNATURE_HEADER: signature}, _CONNECTIONS)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._connections.close()
 
     async def search(
         self, sparse: SparseVector | None, dense: Sequence[float] | None, limit: int
@@ -118,27 +117,18 @@ class VectorReaderClient:
     async def ready(self) -> Readiness:
         """Whether a search could be answered now; never raises."""
         try:
-            return _ready(await self._client.get("/readyz", timeout=_READY_TIMEOUT_S))
-        except httpx.HTTPError as error:
+            _, body = await self._connections.exchange("/readyz", None, _READY_TIMEOUT_S)
+        except (OSError, EOFError) as error:
             return _unreachable(error)
+        return _ready(body)
 
     async def _call(self, path: str, body: Any = None) -> Any:
-        request = _request(self._client, path, body)
+        content = None if body is None else orjson.dumps(body)
         try:
-            try:
-                response = await self._client.send(request)
-            except httpx.RemoteProtocolError:
-                # A kept connection whose server has been restarted; every call may be repeated.
-                response = await self._client.send(request)
-        except httpx.HTTPError as error:
+            status, answer = await self._connections.exchange(path, content, _SEARCH_TIMEOUT_S)
+        except (OSError, EOFError) as error:
             raise VectorsUnavailable(_unreachable(error).reason) from error
-        return _result(response)
-
-
-def _request(client: httpx.Client | httpx.AsyncClient, path: str, body: Any) -> httpx.Request:
-    if body is None:
-        return client.build_request("GET", path)
-    return client.build_request("POST", path, content=orjson.dumps(body))
+        return _result(status, answer)
 
 
 def _point(point: Point) -> list[Any]:
@@ -150,19 +140,19 @@ def _hits(found: Sequence[Sequence[Any]]) -> tuple[Hit, ...]:
     return tuple(Hit(identity, score) for identity, score in found)
 
 
-def _result(response: httpx.Response) -> Any:
-    body = orjson.loads(response.content)
-    if response.status_code != httpx.codes.OK:
+def _result(status: int, answer: bytes) -> Any:
+    body = orjson.loads(answer)
+    if status != httpx.codes.OK:
         raise VectorsUnavailable(str(body["error"]))
     return body
 
 
-def _ready(response: httpx.Response) -> Readiness:
-    body = orjson.loads(response.content)
+def _ready(answer: bytes) -> Readiness:
+    body = orjson.loads(answer)
     return Readiness(body["ready"], body["reason"], body.get("pending", 0), body["index"])
 
 
-def _unreachable(error: httpx.HTTPError) -> Readiness:
-    if isinstance(error, httpx.TimeoutException):
+def _unreachable(error: Exception) -> Readiness:
+    if isinstance(error, httpx.TimeoutException | TimeoutError):
         return Readiness(False, "the search index does not answer in time")
     return Readiness(False, "the search index cannot be reached")
