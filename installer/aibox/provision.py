@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from aibox import digest
-from aibox.box import ansible, host
+from aibox.box import ansible, host, user_units
 from aibox.box.ansible_events import Event, TaskResult, TaskStarted
 from aibox.box.store import Store
 from aibox.content import Content
@@ -67,8 +67,7 @@ def remove(store: Store, content: Content, report: Report, lock: int) -> None:
 
 def unit_path(root: Path) -> Path:
     """The start-up unit of the box at `root`; two boxes of one user never share one."""
-    folder = Path.home() / ".config" / "systemd" / "user"
-    return folder / f"aibox-{digest.of_bytes(os.fsencode(root))[:8]}.service"
+    return user_units.folder() / f"aibox-{digest.of_bytes(os.fsencode(root))[:8]}.service"
 
 
 def run_folder(store: Store) -> Path:

@@ -62,7 +62,10 @@ class Person:
         }
         folders = kept["PATH"].split(os.pathsep)
         path = [folder for folder in folders if not Path(folder).is_relative_to(REPOSITORY)]
-        return {**kept, "HOME": str(self.home), "PATH": os.pathsep.join(path)}
+        # A folder of the person's own in which no systemd manager answers: that of the user who
+        # runs the tests is left alone.
+        own = {"HOME": str(self.home), "XDG_RUNTIME_DIR": str(self.home)}
+        return {**kept, **own, "PATH": os.pathsep.join(path)}
 
     def processes(self) -> dict[int, str]:
         """Process ids and command lines of everything that still works in the home folder."""

@@ -19,7 +19,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    # A folder of one's own in which no manager answers; without it, a real one would be found.
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(home))
     return Runs(tmp_path)
 
 

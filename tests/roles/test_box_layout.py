@@ -51,6 +51,11 @@ def removal_variables(unit: Unit) -> dict[str, object]:
     return {"box_layout_unit_destination": unit.destination}
 
 
+def units_left(unit: Unit) -> list[Path]:
+    """The unit and the links to it, also those that lead nowhere."""
+    return [path for path in unit.destination.parent.rglob("*") if not path.is_dir()]
+
+
 def modes(root: Path) -> dict[str, int]:
     """The mode of every folder below `root`, itself included."""
     return {
@@ -135,8 +140,11 @@ case "$1" in
         [ -e "$unit" ] || {{ echo LoadState=not-found; exit 0; }}
         echo LoadState=loaded; echo ActiveState=inactive ;;
     is-enabled) [ -e '{state}/enabled' ] && echo enabled || {{ echo disabled; exit 1; }} ;;
-    enable) touch '{state}/enabled' ;;
-    disable) rm -f '{state}/enabled' ;;
+    enable)
+        touch '{state}/enabled'
+        mkdir -p '{units}/default.target.wants'
+        ln -sf "$unit" '{units}/default.target.wants/' ;;
+    stop) [ -e '{state}/active' ] || exit 5; rm -f '{state}/active' ;;
     *) exit 1 ;;
 esac
 """
@@ -152,6 +160,12 @@ class Systemd:
 
     def enabled(self) -> bool:
         return (self.state / "enabled").exists()
+
+    def active(self) -> bool:
+        return (self.state / "active").exists()
+
+    def calls(self) -> list[str]:
+        return (self.state / "calls").read_text().splitlines()
 
 
 @pytest.fixture
@@ -180,11 +194,31 @@ def test_the_unit_is_installed_enabled_left_alone_and_taken_away(
     assert unit.destination.read_text() == unit.source.read_text()
     assert systemd.enabled()
     assert runs.play(PROVISION, given).changed == 0
+    (systemd.state / "active").touch()
     runs.play(REMOVE, removal_variables(unit))
-    assert not unit.destination.exists()
-    assert not systemd.enabled()
+    assert units_left(unit) == []
+    assert not systemd.active()
+    assert systemd.calls()[-2:] == [
+        "systemctl --user daemon-reload",
+        "systemctl --user stop aibox.service",
+    ]
     assert (root / "data" / "rag").is_dir()
     assert runs.play(REMOVE, removal_variables(unit)).changed == 0
+
+
+def test_a_unit_that_does_not_run_is_taken_away_too(runs: Runs, systemd: Systemd) -> None:
+    runs.play(PROVISION, variables(runs.folder / "box", systemd.unit))
+    assert runs.play(REMOVE, removal_variables(systemd.unit)).changed == 1
+    assert units_left(systemd.unit) == []
+
+
+def test_without_a_manager_nothing_is_left_that_would_enable_the_unit(
+    runs: Runs, systemd: Systemd
+) -> None:
+    runs.play(PROVISION, variables(runs.folder / "box", systemd.unit))
+    program(systemd.state / "systemctl", "#!/bin/sh\nexit 1\n")
+    runs.play(REMOVE, removal_variables(systemd.unit))
+    assert units_left(systemd.unit) == []
 
 
 def test_a_user_who_may_not_linger_is_told_what_to_type(runs: Runs, systemd: Systemd) -> None:
@@ -194,10 +228,17 @@ def test_a_user_who_may_not_linger_is_told_what_to_type(runs: Runs, systemd: Sys
     assert "loginctl enable-linger" in finding.fix
 
 
-def test_without_systemd_nothing_is_installed_and_the_report_says_so(runs: Runs) -> None:
+@pytest.mark.parametrize(
+    ("systemd_runs", "typed"), [(False, "./aibox start"), (True, "./aibox install")]
+)
+def test_without_a_manager_nothing_is_installed_and_the_report_says_what_to_type(
+    runs: Runs, systemd_runs: bool, typed: str
+) -> None:
     unit = unit_of(runs)
-    runs.play(PROVISION, variables(runs.folder / "box", unit))
+    host = {"__box_layout_systemd_runs": systemd_runs}
+    runs.play(PROVISION, {**variables(runs.folder / "box", unit), **host})
     (finding,) = read_report(unit.report)
     assert finding.status is Status.WARN
-    assert finding.fix.endswith("./aibox start")
+    assert finding.fix.endswith(typed)
+    assert ("loginctl enable-linger" in finding.fix) is systemd_runs
     assert not unit.destination.parent.exists()

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from aibox.box import user_units
 from aibox.errors import Failed, Fault
 
 CALLBACK_FOLDER = Path(__file__).parent / "ansible_callback"
@@ -25,7 +26,6 @@ INHERITED = (
     "TZ",
     "USER",
     "XDG_CONFIG_HOME",
-    "XDG_RUNTIME_DIR",
 )
 """What Ansible inherits: enough to find programs and the user's systemd, and no secret."""
 
@@ -101,6 +101,7 @@ def environment(run_folder: Path, roles_path: Path) -> dict[str, str]:
     return {
         "PATH": os.defpath,
         **inherited,
+        **user_units.access(),
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_CONFIG": str(run_folder / "ansible.cfg"),
         "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACK_FOLDER),

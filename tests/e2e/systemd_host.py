@@ -1,0 +1,199 @@
+"""A server whose first process is systemd: a Debian 13 container one can reboot and unplug.
+
+Docker is started when it does not run, and only then stopped again. The image is made from the
+packages of the mirror that apt uses on this machine, and kept for the next run; to free its room:
+docker rmi $(docker images --quiet aibox-test-host)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .journey import Done, listen, wait_until
+
+RELEASE = "trixie"
+PACKAGES = (
+    *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd"),
+    *("python3", "python3-venv", "ca-certificates", "sudo"),
+)
+USER = "ann"
+BOOTED = ("running", "degraded")
+DAEMON_SECONDS = 60
+BOOT_SECONDS = 60
+# systemd in a container: every right but one, its own tmpfs, the cgroups, its own signal to halt.
+SERVER = (
+    *("--cap-add", "ALL", "--cap-drop", "SYS_RESOURCE"),
+    *("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined"),
+    *("--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup:rw"),
+    *("--tmpfs", "/run", "--tmpfs", "/run/lock", "--stop-signal", "SIGRTMIN+3"),
+)
+
+
+def why_not() -> str:
+    """Why there can be no such server on this machine and what to do about it, or nothing."""
+    if os.geteuid() != 0:
+        return "starting a server in a container wants root: run ./test e2e as root"
+    needed = {"docker": "docker.io", "dockerd": "docker.io", "debootstrap": "debootstrap"}
+    lacking = sorted({needed[name] for name in needed if shutil.which(name) is None})
+    if lacking:
+        return f"there is no server with systemd: apt-get install {' '.join(lacking)}"
+    if not mirror():
+        return "apt of this machine names no Debian mirror: run on Debian, after apt-get update"
+    return ""
+
+
+def mirror() -> str:
+    """The address from which apt of this machine has Debian's packages, or nothing."""
+    asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
+    wanted = ["Identifier: Packages", "Origin: Debian", "Label: Debian"]
+    done = subprocess.run([*asked, *wanted], capture_output=True, text=True, check=False)
+    return done.stdout.partition("\n")[0]
+
+
+@contextlib.contextmanager
+def daemon(folder: Path) -> Iterator[None]:
+    """Docker that answers, for the length of the block; `folder` keeps what it says."""
+    if _docker_answers():
+        yield
+        return
+    log = folder / "dockerd.log"
+    with log.open("wb") as said, subprocess.Popen(["dockerd"], stdout=said, stderr=said) as process:
+        try:
+            wait_until(
+                lambda: _docker_answers() or process.poll() is not None,
+                DAEMON_SECONDS,
+                "an answer from dockerd",
+            )
+            assert process.poll() is None, f"dockerd ended:\n{log.read_text()[-2000:]}"
+            yield
+        finally:
+            process.terminate()
+
+
+def image(folder: Path) -> str:
+    """The name of the image, made if there is none of the same release and packages."""
+    recipe = hashlib.sha256(repr((RELEASE, PACKAGES)).encode()).hexdigest()
+    name = f"aibox-test-host:{recipe[:12]}"
+    if not docker("images", "--quiet", name).out:
+        with _in_memory(folder / "server") as root:
+            _checked(
+                "debootstrap",
+                *("--variant=minbase", f"--include={','.join(PACKAGES)}"),
+                *(RELEASE, str(root), mirror()),
+            )
+            packed = folder / "server.tar"
+            _checked("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
+        docker("import", str(packed), name)
+        packed.unlink()
+    return name
+
+
+@dataclass(frozen=True)
+class Server:
+    """A machine with one ordinary user; `id` is the container's."""
+
+    id: str
+
+    def root(self, *words: str) -> str:
+        """What a command of root says; it must succeed."""
+        return docker("exec", self.id, *words).out
+
+    def logs_in(self, folder: str, *words: str) -> Done:
+        """Run a command of the user in a log-in session, as ssh gives one."""
+        typed = f"cd {shlex.quote(folder)} && exec {shlex.join(words)}"
+        settings = _pip_settings()
+        given = [word for name in settings for word in ("--env", name)]
+        kept = ["--whitelist-environment", ",".join(settings)] if settings else []
+        login = ["runuser", "--login", USER, *kept, "--command", typed]
+        return _listened("docker", "exec", *given, self.id, *login)
+
+    def without_session(self, folder: str, *words: str) -> Done:
+        """Run a command of the user with nothing but HOME, as sudo and cron do."""
+        return _listened("docker", "exec", "--user", USER, "--workdir", folder, self.id, *words)
+
+    def receives(self, source: Path, target: str) -> None:
+        """Copy a folder to the user."""
+        docker("cp", str(source), f"{self.id}:{target}")
+        self.root("chown", "--recursive", f"{USER}:", target)
+
+    def is_unplugged(self) -> None:
+        """Take every network away but loopback, now and after every boot."""
+        docker("network", "disconnect", "bridge", self.id)
+        assert len(self.root("cat", "/proc/net/route").splitlines()) == 1
+
+    def reboots(self) -> None:
+        """Shut everything down in order, and boot."""
+        docker("restart", "-t", "120", self.id)
+        self.has_booted()
+
+    def loses_power(self) -> None:
+        """End every process at once, and boot."""
+        docker("kill", self.id)
+        docker("start", self.id)
+        self.has_booted()
+
+    def has_booted(self) -> None:
+        """Wait for the end of the boot."""
+        state = ("docker", "exec", self.id, "systemctl", "is-system-running")
+        wait_until(lambda: _listened(*state).out.strip() in BOOTED, BOOT_SECONDS, "a boot")
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[Server]:
+    """A booted server with network and its user, for the length of the block."""
+    # Host files that pip's settings name (certificates of the index) lie at the same place there.
+    files = [value for value in _pip_settings().values() if Path(value).is_absolute()]
+    shared = [word for path in files for word in ("--volume", f"{path}:{path}:ro")]
+    name = f"aibox-test-{uuid.uuid4().hex[:8]}"
+    try:
+        docker("run", "--detach", "--name", name, *SERVER, *shared, image(folder), "/sbin/init")
+        made = Server(name)
+        made.has_booted()
+        made.root("useradd", "--create-home", "--shell", "/bin/bash", USER)
+        yield made
+    finally:
+        subprocess.run(["docker", "rm", "--force", "--volumes", name], capture_output=True)
+
+
+def docker(*words: str) -> Done:
+    """A command of docker; it must succeed."""
+    return _checked("docker", *words)
+
+
+def _docker_answers() -> bool:
+    return _listened("docker", "version").code == 0
+
+
+def _pip_settings() -> dict[str, str]:
+    """How pip of this machine reaches the package index; a container reaches it likewise."""
+    return {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+
+
+@contextlib.contextmanager
+def _in_memory(folder: Path) -> Iterator[Path]:
+    """An empty folder in memory: dpkg waits for the disk after every package otherwise."""
+    folder.mkdir()
+    _checked("mount", "-t", "tmpfs", "-o", "size=2g,mode=755", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        _checked("umount", str(folder))
+
+
+def _checked(*command: str) -> Done:
+    done = _listened(*command)
+    assert done.code == 0, f"{command} ended with {done.code}:\n{done.out[-2000:]}\n{done.err}"
+    return done
+
+
+def _listened(*command: str) -> Done:
+    return listen(list(command), Path("/"), dict(os.environ))
