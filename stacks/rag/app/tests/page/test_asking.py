@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from app_doubles import Box, LanguageModelDouble
 from browser import Page
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from rag_app.config import Engine
 from rag_app.errors import EngineFailed, VectorsUnavailable
 from rag_app.interfaces import Readiness
 
@@ -181,3 +184,22 @@ class TestWithAModelWithoutSources:
     def test_what_is_not_in_the_documents_is_no_answer_of_the_model(self, page: Page) -> None:
         page.ask("Quarterly lunch budget?")
         assert page.text(".state") == "Not in the documents"
+
+
+class TestWithAModelElsewhere:
+    """The page says what leaves the box."""
+
+    @pytest.fixture
+    def box(self, box: Box) -> Box:
+        engine = Engine(kind="openai", url="https://api.example.com/v1", model="m")
+        config = box.services.config.model_copy(update={"engine": engine})
+        return replace(box, services=replace(box.services, config=config))
+
+    def test_the_host_is_named_in_both_languages(self, page: Page) -> None:
+        page.wait(lambda: "are sent to api.example.com" in page.text("#privacy"))
+        page.get("[data-language=ko]").click()
+        assert "api.example.com(으)로 전송됩니다" in page.text("#privacy")
+
+
+def test_a_box_that_sends_nothing_says_so(page: Page) -> None:
+    page.wait(lambda: page.text("#privacy") == "Questions and documents stay in this box.")

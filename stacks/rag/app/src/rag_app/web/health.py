@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,8 +15,32 @@ from rag_app.web.services import services
 
 
 async def healthz(request: Request) -> Response:
-    """GET /healthz: the process is alive; says nothing about whether it can answer."""
-    return json_response({"status": "ok", "release": services(request).config.release})
+    """GET /healthz: the process is alive; says nothing about whether it can answer.
+
+    `engine_host` gets questions and the passages found, `embedding_host` questions and the text
+    of all documents; each is empty where nothing leaves this host.
+    """
+    config = services(request).config
+    engine = config.engine.url if config.engine.kind == "openai" else ""
+    embedding = config.embedding.url if config.embedding else ""
+    return json_response(
+        {
+            "status": "ok",
+            "release": config.release,
+            "engine_host": _other_host(engine),
+            "embedding_host": _other_host(embedding),
+        }
+    )
+
+
+def _other_host(url: str) -> str:
+    """The host of `url`; empty for this host, as far as the address tells."""
+    host = urlsplit(url).hostname or ""
+    try:
+        here = ip_address(host).is_loopback
+    except ValueError:
+        here = host == "localhost" or host.endswith(".localhost")
+    return "" if here else host
 
 
 async def readyz(request: Request) -> Response:

@@ -34,8 +34,12 @@ async function followReadiness() {
   setTimeout(followReadiness, POLL_NOT_READY_MS);
 }
 
-async function showRelease() {
-  const { release } = await request("/healthz");
+/** Say where questions and documents go, which is nowhere unless a model runs elsewhere. */
+async function showBox() {
+  const { release, engine_host, embedding_host } = await request("/healthz");
+  const hosts = [...new Set([embedding_host, engine_host].filter(Boolean))].join(", ");
+  const key = embedding_host ? "sentAll" : engine_host ? "sentPassages" : "local";
+  label(byId("privacy"), key, { host: hosts });
   label(byId("release"), "releaseId", { release: release.slice(0, 19) });
 }
 
@@ -45,5 +49,5 @@ reader.start();
 setLanguage(preferredLanguage());
 documents.start();
 followReadiness();
-showRelease().catch(() => {});
+showBox().catch(() => {});
 byId("question").focus({ preventScroll: true });
