@@ -237,8 +237,8 @@ def _replace_chunks(connection: sqlite3.Connection, key: int, draft: Draft) -> N
 def reserve_ids(connection: sqlite3.Connection, number: int) -> int:
     """The first of `number` ids that no chunk ever had or will get otherwise.
 
-    Takes them from the counter of AUTOINCREMENT, which may be changed like any table:
-    https://www.sqlite.org/autoinc.html
+    Takes them from the counter of AUTOINCREMENT, which may be changed like any table (SQLite's
+    documentation, "SQLite Autoincrement", section 2).
     """
     connection.execute(
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'chunks', 0"
