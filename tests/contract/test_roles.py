@@ -160,8 +160,9 @@ def test_nothing_on_a_box_names_an_address_to_fetch_from() -> None:
 
 
 def hidden(path: Path) -> bool:
-    """Caches and builds, which are not part of the project."""
-    return any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    """Caches, builds and the application's tests: nothing of them ever reaches a box."""
+    unshipped = {"__pycache__", "tests"}
+    return any(part.startswith(".") or part in unshipped for part in path.parts)
 
 
 @pytest.mark.parametrize(
