@@ -173,15 +173,16 @@ def test_small_documents_are_taken_together_and_a_large_one_by_itself(
     assert taken == [["large"], ["b", "c", "d"], ["e"], []]
 
 
-def test_a_document_at_its_last_attempt_comes_alone(library: SqliteLibrary) -> None:
-    release(library, "a.md")
+def test_a_document_at_its_last_attempt_comes_alone(library: SqliteLibrary, tmp_path: Path) -> None:
+    upload(library, tmp_path, "killer", b"1")
     for _ in range(2):
         claimed(library)
         library.requeue_interrupted()
+    upload(library, tmp_path, "after", b"2")
     release(library, "b.md")
     release(library, "c.md")
-    taken = [[claim.document.name for claim in library.claim(9, 99, 3)] for _ in range(2)]
-    assert taken == [["a.md"], ["b.md", "c.md"]]
+    taken = [[claim.document.name for claim in library.claim(9, 99, 3)] for _ in range(3)]
+    assert taken == [["b.md", "c.md"], ["killer"], ["after"]]
 
 
 def test_work_on_a_replaced_document_is_refused(library: SqliteLibrary) -> None:
