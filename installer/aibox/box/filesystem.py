@@ -133,6 +133,19 @@ class Filesystem:
         with self._doing(Kind.SET_MODE, file.path):
             os.fchmod(file.descriptor, mode)
 
+    def unseal(self, path: Path) -> None:
+        """Let the owner write again to a file that was sealed when a command was killed.
+
+        Nothing if it is missing or writable. Root could write to it all the same; nobody else can.
+        """
+        try:
+            sealed = not path.lstat().st_mode & 0o200
+        except FileNotFoundError:
+            return
+        if sealed:
+            with self._doing(Kind.SET_MODE, path):
+                path.chmod(0o600)
+
     def sync_file(self, file: OpenFile) -> None:
         """Make data and metadata durable."""
         with self._doing(Kind.SYNC_FILE, file.path):

@@ -55,6 +55,7 @@ class Intake:
 
         The part stays when the source fails or ends early, and goes when its bytes are wrong.
         """
+        self.filesystem.unseal(self.part)
         with ExitStack() as closing:
             file = closing.enter_context(self.filesystem.open(self.part, fresh=False))
             self.filesystem.allocate(file, self.size, keep_size=True)

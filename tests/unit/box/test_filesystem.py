@@ -129,3 +129,13 @@ def test_the_store_changes_files_only_through_the_filesystem(module: str) -> Non
         and not ast.unparse(called.value).endswith("filesystem")
     ]
     assert around == []
+
+
+def test_a_sealed_file_can_be_written_again_by_its_owner(tmp_path: Path) -> None:
+    """Root never notices the mode; the sweeps meet it where tests run as an ordinary user."""
+    part = tmp_path / "blob.part"
+    part.write_bytes(b"whole")
+    part.chmod(0o444)
+    Filesystem().unseal(part)
+    assert part.stat().st_mode & 0o777 == 0o600
+    Filesystem().unseal(tmp_path / "missing")
