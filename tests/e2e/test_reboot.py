@@ -75,9 +75,17 @@ def groups_of_services(host: Server) -> set[str]:
 
 
 def wait_until_it_answers(host: Server) -> None:
-    """Grounded, and without that anybody has typed `aibox start`."""
+    """Grounded, and without that anybody has typed `aibox start`; the boot's own start has ended.
+
+    A box can answer a moment before the command that started it lets it go.
+    """
     wait_until(lambda: asked(host).code == 0, START_SECONDS, "an answer after the boot")
     assert asked(host).json["grounded"] is True
+    wait_until(lambda: not is_starting(host), START_SECONDS, "the end of the unit's own start")
+
+
+def is_starting(host: Server) -> bool:
+    return "activating" in manager(host, "is-active", *units(host))
 
 
 def test_who_may_not_have_services_without_a_session_is_told_what_to_type(host: Server) -> None:
