@@ -36,7 +36,6 @@ class Finding(BaseModel):
     fix: str
 
 
-_GRAVITY = {status: position for position, status in enumerate(Status)}
 _REPORT = TypeAdapter(tuple[Finding, ...])
 
 
@@ -72,13 +71,6 @@ def read_report(path: Path) -> tuple[Finding, ...]:
     if not findings:
         raise _unreadable(path, "it is empty")
     return findings
-
-
-def worst(findings: Sequence[Finding]) -> Status:
-    """The gravest status among `findings`; `ok` when there are none."""
-    return max(
-        (finding.status for finding in findings), key=_GRAVITY.__getitem__, default=Status.OK
-    )
 
 
 def veto(findings: Sequence[Finding], *, profile: str) -> PreflightVeto | None:

@@ -53,10 +53,6 @@ class BlobStore:
         found = _status(self.layout.blob(digest))
         return found is not None and found.st_size == size
 
-    def open_blob(self, digest: str) -> BinaryIO:
-        """The blob, open for reading."""
-        return self.layout.blob(digest).open("rb")
-
     def import_stream(
         self,
         source: BinaryIO | Path,

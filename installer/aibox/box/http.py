@@ -33,14 +33,6 @@ class Answer:
     body: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One server-sent event with its JSON data."""
-
-    name: str
-    data: Any
-
-
 class Loopback:
     """A client of one port of this host. Use as a context manager."""
 
@@ -82,20 +74,6 @@ class Loopback:
         service said went wrong (`BadUsage` for 4xx, `Failed` otherwise).
         """
         return _successful(self.ask(method, path, body))
-
-    def events(self, path: str, body: object) -> Iterator[Event]:
-        """POST `body` and yield the server-sent events as they arrive."""
-        content = json.dumps(body, ensure_ascii=False).encode()
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        request = self._client.build_request("POST", _local(path), content=content, headers=headers)
-        with self._explained():
-            reply = self._client.send(request, stream=True)
-            try:
-                if reply.status_code >= HTTP_ERROR:
-                    _successful(Answer(reply.status_code, _decoded(reply.read())))
-                yield from parse_events(reply.iter_lines())
-            finally:
-                reply.close()
 
     def upload(
         self,
@@ -142,23 +120,6 @@ class Loopback:
                 hint="start it with: ./aibox start",
                 fault=Fault.HOST,
             ) from error
-
-
-def parse_events(lines: Iterator[str]) -> Iterator[Event]:
-    """Server-sent events out of lines (WHATWG HTML, "interpreting an event stream"). Pure."""
-    name, data = "message", list[str]()
-    for line in lines:
-        if not line:
-            if data:
-                yield Event(name, _decoded("\n".join(data).encode()))
-            name, data = "message", []
-            continue
-        field, _, value = line.partition(":")
-        value = value.removeprefix(" ")
-        if field == "event":
-            name = value
-        elif field == "data":
-            data.append(value)
 
 
 class _Watched(io.BufferedReader):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aibox.box.http import Event, Loopback, parse_events
+from aibox.box.http import Loopback
 from aibox.errors import BadUsage, Failed, Fault
 
 REFUSAL = {
@@ -38,9 +38,7 @@ class Double(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         type(self).received.append((self.path, dict(self.headers), body))
-        if self.path == "/events":
-            self._say(200, b'event: token\ndata: {"text": "\xea\xb0\x80"}\n\n', "text/event-stream")
-        elif self.path == "/refused":
+        if self.path == "/refused":
             self._say(413, json.dumps({"error": REFUSAL}).encode())
         elif self.path == "/broken":
             self._say(500, b"oops")
@@ -137,20 +135,6 @@ def test_silence_is_told_apart_from_absence() -> None:
     with Silent() as port, Loopback(port, timeout_s=0.2) as client, pytest.raises(Failed) as caught:
         client.ask("GET", "/healthz")
     assert caught.value.reference == "box-too-slow"
-
-
-def test_events_arrive_decoded(client: Loopback) -> None:
-    assert list(client.events("/events", {})) == [Event("token", {"text": "가"})]
-
-
-def test_a_refused_stream_raises_what_was_said(client: Loopback) -> None:
-    with pytest.raises(BadUsage, match="it is too large"):
-        list(client.events("/refused", {}))
-
-
-def test_event_lines_follow_the_standard() -> None:
-    lines = [": comment", "data: [1,", "data: 2]", "", "", "event: done", "data:3", "", "data: 4"]
-    assert list(parse_events(iter(lines))) == [Event("message", [1, 2]), Event("done", 3)]
 
 
 def test_an_upload_keeps_its_name_and_tells_how_far_it_is(client: Loopback, tmp_path: Path) -> None:
