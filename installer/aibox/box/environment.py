@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aibox import digest
-from aibox.box import host, process, wheel_file
+from aibox import digest, process
+from aibox.box import host, wheel_file
 from aibox.box.filesystem import Filesystem
 from aibox.box.layout import Layout, checked
 from aibox.errors import AiboxError, Failed, Fault, VerificationRefused

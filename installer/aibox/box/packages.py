@@ -15,7 +15,7 @@ from email.parser import Parser
 from email.utils import parseaddr
 from pathlib import Path
 
-from aibox.box import process
+from aibox import process
 from aibox.errors import Failed, Fault
 from aibox.schema import Model
 

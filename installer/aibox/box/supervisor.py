@@ -18,7 +18,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from aibox.box import environment, host, process
+from aibox import process
+from aibox.box import environment, host
 from aibox.box.filesystem import Filesystem
 from aibox.box.runtime import ServiceStatus
 from aibox.box.supervisor_client import (

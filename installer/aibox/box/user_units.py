@@ -7,7 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
-from aibox.box import process
+from aibox import process
 from aibox.errors import AiboxError
 
 RUNTIME_FOLDERS = Path("/run/user")

@@ -18,8 +18,7 @@ from pathlib import Path
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from aibox import digest
-from aibox.box import process
+from aibox import digest, process
 from aibox.errors import BadUsage, Failed, Fault, VerificationRefused
 
 ATTEMPTS = 3

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from aibox import digest
-from aibox.box import environment, host, process
+from aibox import digest, process
+from aibox.box import environment, host
 from aibox.box.environment import LIST, PACKAGES, difference, problem_of
 from aibox.box.filesystem import Filesystem
 from aibox.errors import AiboxError, Failed, VerificationRefused

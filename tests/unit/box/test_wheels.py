@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aibox.box import process, wheels
+from aibox import process
+from aibox.box import wheels
 from aibox.box.wheels import WheelPin, batches, fetch, requirement
 from aibox.errors import BadUsage, Failed, VerificationRefused
 from wheel_maker import make_wheel

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aibox.box import process
+from aibox import process
 from aibox.errors import Failed
 
 PYTHON = sys.executable
@@ -97,7 +97,7 @@ def test_open_files_are_not_inherited(tmp_path: Path) -> None:
 
 def test_a_killed_caller_takes_the_program_along() -> None:
     script = (
-        "from aibox.box import process; import sys;"
+        "from aibox import process; import sys;"
         "process.run([sys.executable, '-c', "
         "'import os, time; print(os.getpid(), flush=True); time.sleep(60)'],"
         "environment=process.environment(), timeout_s=60, on_line=lambda x: print(x, flush=True))"
