@@ -2,10 +2,13 @@
 
 Written by `aibox lock`, reviewed by people. `version` breaks readers, `revision` counts
 compatible additions: a reader refuses a greater version and ignores the revision.
+`sequence` counts the states of the lock and `date` says when it came to this one: a bundle takes
+both from here, so that the same lock gives the same bundle.
 """
 
 from __future__ import annotations
 
+import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,11 +16,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from aibox.errors import BadUsage, Fault
+from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Redistribution
 from aibox.profile import Embedding, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256, parse_toml, read_toml
 
 VERSION = 1
-REVISION = 0
+REVISION = 1
 COMMAND = "./aibox lock"
 
 
@@ -63,6 +67,7 @@ class Wheel(Model):
     name: Name
     version: str
     licence: str
+    redistribution: Redistribution = Redistribution.ALLOW
     owner: str
     files: Annotated[tuple[WheelFile, ...], Field(min_length=1)]
 
@@ -90,12 +95,18 @@ class ModelsLock(Model):
 
     version: int
     revision: Annotated[int, Field(ge=0)]
+    sequence: Annotated[int, Field(ge=1)] = 1
+    date: datetime.date = datetime.date(1970, 1, 1)
     requirements: Sha256
     tuning: dict[str, Tuning]
     embedding: dict[str, Embedding] = Field(default_factory=dict)
     golden: tuple[Golden, ...]
     tree: tuple[Tree, ...]
     wheel: tuple[Wheel, ...]
+    model: tuple[ModelPin, ...] = ()
+    image: tuple[ImagePin, ...] = ()
+    packages: tuple[PackageSet, ...] = ()
+    file: tuple[FilePin, ...] = ()
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> ModelsLock:
@@ -103,6 +114,10 @@ class ModelsLock(Model):
             ("tree", [item.name for item in self.tree]),
             ("wheel", [item.name for item in self.wheel]),
             ("golden", [item.id for item in self.golden]),
+            ("model", [item.name for item in self.model]),
+            ("image", [item.name for item in self.image]),
+            ("packages", [item.name for item in self.packages]),
+            ("file", [item.name for item in self.file]),
         ):
             twice = sorted({name for name in found if found.count(name) > 1})
             if twice:

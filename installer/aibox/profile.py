@@ -12,7 +12,8 @@ from typing import Annotated
 from pydantic import Field
 
 from aibox.errors import BadUsage, Fault
-from aibox.schema import Model, Name, read_toml
+from aibox.pins import PackageFormat, Reference, Repository
+from aibox.schema import Model, Name, RelativePath, read_toml
 
 VERSION = 1
 
@@ -71,8 +72,55 @@ class Embedding(Model):
     dimension: Annotated[int, Field(ge=1, le=65536)]
 
 
+class ModelWish(Model):
+    """A model repository to pin under `name`; `revision` is a branch, a tag or a commit.
+
+    `patterns` choose its files; the default takes what an engine loads and leaves out pickles.
+    """
+
+    name: Name
+    repository: Repository
+    revision: str = "main"
+    patterns: tuple[str, ...] = (
+        "*.safetensors",
+        "*.gguf",
+        "*.json",
+        "*.jinja",
+        "*.txt",
+        "*.model",
+        "LICENSE*",
+        "NOTICE*",
+        "*POLICY*",
+    )
+
+
+class ImageWish(Model):
+    """A container image to pin under `name`, by its tag at some registry."""
+
+    name: Name
+    reference: Reference
+
+
+class PackagesWish(Model):
+    """Operating-system packages to pin under `name`, with all they need on an empty system."""
+
+    name: Name
+    format: PackageFormat
+    target: Name
+    wanted: Annotated[tuple[str, ...], Field(min_length=1)]
+    kernels: tuple[str, ...] = ()
+
+
+class FileWish(Model):
+    """A single file to pin under `name`."""
+
+    name: Name
+    address: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    filename: RelativePath
+
+
 class Profile(Model):
-    """One profile file."""
+    """One profile file. Wishes are resolved by `aibox lock`; those of one name must be equal."""
 
     version: int
     name: Name
@@ -83,6 +131,10 @@ class Profile(Model):
     gate: GatePolicy
     tuning: Tuning
     embedding: Embedding | None = None
+    model: tuple[ModelWish, ...] = ()
+    image: tuple[ImageWish, ...] = ()
+    packages: tuple[PackagesWish, ...] = ()
+    file: tuple[FileWish, ...] = ()
 
 
 def names(folder: Path) -> tuple[str, ...]:

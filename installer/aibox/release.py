@@ -7,17 +7,26 @@ with the same lock and profile get the same release.
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, Protocol, TypeVar
 
 from pydantic import Field, ValidationError
 
 from aibox import digest
-from aibox.errors import Fault, NeedsPerson
+from aibox.errors import BadUsage, Fault, NeedsPerson
 from aibox.lock import Golden, ModelsLock, Role, Wheel, tuning_of
+from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, State
 from aibox.profile import Embedding, GatePolicy, Profile, Requires, Runtime, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256
 
 FORMAT = 1
+
+P = TypeVar("P", bound=Pin)
+
+
+class _Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
 class Artifact(Model):
@@ -46,6 +55,10 @@ class Release(Model):
     golden: tuple[Golden, ...]
     artifacts: tuple[Artifact, ...]
     wheels: tuple[Wheel, ...]
+    models: tuple[ModelPin, ...] = ()
+    images: tuple[ImagePin, ...] = ()
+    packages: tuple[PackageSet, ...] = ()
+    files: tuple[FilePin, ...] = ()
 
     @property
     def id(self) -> str:
@@ -88,7 +101,32 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         golden=lock.golden,
         artifacts=tuple(sorted(artifacts, key=lambda item: item.target)),
         wheels=tuple(sorted(lock.wheel, key=lambda item: item.name)),
+        models=_wished("model", profile.model, lock.model),
+        images=_wished("image", profile.image, lock.image),
+        packages=_wished("packages", profile.packages, lock.packages),
+        files=_wished("file", profile.file, lock.file),
     )
+
+
+def _wished(kind: str, wishes: Iterable[_Named], pins: Iterable[P]) -> tuple[P, ...]:
+    """The pins of the wished names, sorted; `BadUsage` when the lock lacks one."""
+    known = {pin.name: pin for pin in pins}
+    names = sorted(wish.name for wish in wishes)
+    for name in names:
+        if name not in known:
+            raise BadUsage(
+                "lock-lacks-pin",
+                f"models.lock has no {kind} named {name!r}, which the profile wishes for",
+                hint="resolve it with: ./aibox lock",
+                fault=Fault.YOU,
+            )
+    return tuple(known[name] for name in names)
+
+
+def unresolved(release: Release) -> tuple[str, ...]:
+    """What of a release has no digest yet, by name: a build completes it, a box refuses it."""
+    pins: tuple[Pin, ...] = (*release.models, *release.images, *release.packages, *release.files)
+    return tuple(pin.name for pin in pins if pin.state is State.UNRESOLVED)
 
 
 def parse(manifest: bytes) -> Release:
