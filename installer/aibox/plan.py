@@ -13,9 +13,10 @@ from typing import Annotated
 from packaging.utils import parse_wheel_filename
 from pydantic import Field
 
-from aibox import digest
+from aibox import digest, objects
 from aibox.errors import BadUsage, Fault
 from aibox.lock import Wheel, WheelFile
+from aibox.objects import Placed
 from aibox.release import Release
 from aibox.render import Rendered
 from aibox.schema import Model, RelativePath, Sha256
@@ -23,10 +24,12 @@ from aibox.site import Site
 
 
 class Target(Model):
-    """The host's interpreter: `python` like `cp311-linux_x86_64`, `tags` best first (PEP 425)."""
+    """The host: `python` like `cp311-linux_x86_64`, `tags` best first (PEP 425), `architecture`
+    as its kernel names it."""
 
     python: str
     tags: tuple[str, ...]
+    architecture: str = "x86_64"
 
 
 class Difference(Model):
@@ -122,15 +125,14 @@ def make(
     rendered: Rendered,
     wheels: tuple[WheelFile, ...],
     current: Current | None,
+    derived: tuple[Placed, ...] = (),
 ) -> Plan:
-    """Everything that follows from the input; nothing is looked up."""
-    tree = [
-        Wanted(path=f"tree/{item.target}", size=item.size, sha256=item.sha256)
-        for item in release.artifacts
-    ] + [
-        Wanted(path=f"tree/wheels/{file.filename}", size=file.size, sha256=file.sha256)
-        for file in wheels
-    ]
+    """Everything that follows from the input; nothing is looked up.
+
+    `derived` are files that a bundle made from the release's objects (package repositories).
+    """
+    placed = (*objects.of_release(release, target.architecture), *objects.wheels(wheels), *derived)
+    tree = [Wanted(path=f"tree/{item.path}", size=item.size, sha256=item.sha256) for item in placed]
     return Plan(
         release=release.id,
         profile=release.profile,
@@ -189,6 +191,17 @@ def _flat(release: Release) -> dict[str, str]:
     values |= {item.target: item.sha256[:12] for item in release.artifacts}
     values |= {f"wheel.{item.name}": item.version for item in release.wheels}
     values |= {f"golden.{item.id}": item.question for item in release.golden}
+    values |= {
+        f"model.{item.name}": f"{item.repository}@{item.revision[:12]}" for item in release.models
+    }
+    values |= {
+        f"image.{item.name}": f"{item.reference}@{item.digest[:12]}" for item in release.images
+    }
+    values |= {f"file.{item.name}": (item.sha256 or "unresolved")[:12] for item in release.files}
+    for packages in release.packages:
+        values |= {
+            f"package.{packages.name}.{item.name}": item.version for item in packages.packages
+        }
     return values
 
 

@@ -3,7 +3,7 @@
 A bundle is a folder. Nothing else may lie in it::
 
     bundle.json               signed manifest: what this is, and the digest of all that matters
-    bundle.json.sig           the same bytes signed for `ssh-keygen -Y verify` (namespace bundle@aibox)
+    bundle.json.sig           its signature for `ssh-keygen -Y verify` (namespace bundle@aibox)
     root/<n>.root.json        the chain of roots of trust, from the first to the newest
     revoked.json              what was revoked, signed by the root keys; absent when nothing was
     volume.json               which volume of a split bundle this is; absent when it is whole

@@ -1,0 +1,112 @@
+"""Every object a release needs on a host of one architecture, and where it lies in a generation.
+
+Pure, and the same on both sides: what a bundle must carry is what a box will stage. Paths are
+below `tree/`. A container image lies as skopeo's `dir:` layout, so that a folder of hardlinks is
+one; packages lie as their archive's pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from pydantic import Field
+
+from aibox import digest
+from aibox.errors import BadUsage, Fault
+from aibox.lock import WheelFile
+from aibox.pins import Blob, ImagePin, ImagePlatform, PackageSet
+from aibox.release import Release
+from aibox.schema import Model, RelativePath, Sha256
+
+IMAGE_VERSION = b"Directory Transport Version: 1.1\n"
+"""The file `version` of a `dir:` layout (containers/image, directory transport)."""
+
+PLATFORMS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+"""Architecture as the kernel names it -> platform as an image index names it."""
+
+ARCHITECTURES = {
+    "x86_64": frozenset({"amd64", "x86_64"}),
+    "aarch64": frozenset({"arm64", "aarch64"}),
+}
+"""Architecture as the kernel names it -> as packaging systems do."""
+
+
+class Placed(Model):
+    """One file of a generation's tree: its path below `tree/`, size in bytes, digest."""
+
+    path: RelativePath
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+def of_release(release: Release, architecture: str) -> tuple[Placed, ...]:
+    """All objects but the Python packages; `BadUsage` when an image lacks the architecture."""
+    return (
+        *(Placed(path=a.target, size=a.size, sha256=a.sha256) for a in release.artifacts),
+        *_models(release),
+        *(item for image in release.images for item in _image(image, architecture)),
+        *(item for chosen in packages(release, architecture) for item in _packages(chosen)),
+        *_files(release),
+    )
+
+
+def wheels(files: Iterable[WheelFile]) -> tuple[Placed, ...]:
+    """The chosen builds of the Python packages."""
+    return tuple(
+        Placed(path=f"wheels/{file.filename}", size=file.size, sha256=file.sha256) for file in files
+    )
+
+
+def packages(release: Release, architecture: str) -> tuple[PackageSet, ...]:
+    """The package sets for hosts of one architecture."""
+    names = ARCHITECTURES.get(architecture, frozenset({architecture}))
+    return tuple(item for item in release.packages if item.architecture in names)
+
+
+def platform(image: ImagePin, architecture: str) -> ImagePlatform:
+    """The image's build for one architecture; `BadUsage` when the lock has none."""
+    wanted = PLATFORMS.get(architecture, f"linux/{architecture}")
+    for found in image.platforms:
+        if found.platform == wanted:
+            return found
+    raise BadUsage(
+        "image-does-not-fit",
+        f"models.lock has no build of the image {image.name} for {architecture}",
+        context=image.reference,
+        hint="choose a profile for this architecture: ./aibox profiles",
+        fault=Fault.YOU,
+    )
+
+
+def image_files(found: ImagePlatform) -> dict[str, Blob]:
+    """The files of an image's `dir:` layout, by name."""
+    version = Blob(sha256=digest.of_bytes(IMAGE_VERSION), size=len(IMAGE_VERSION))
+    blobs = {blob.sha256: blob for blob in (found.config, *found.layers)}
+    return {"version": version, "manifest.json": found.manifest, **blobs}
+
+
+def _models(release: Release) -> Iterable[Placed]:
+    for model in release.models:
+        for file in model.files:
+            if file.size is not None and file.sha256 is not None:
+                path = f"models/{model.name}/{file.path}"
+                yield Placed(path=path, size=file.size, sha256=file.sha256)
+
+
+def _image(image: ImagePin, architecture: str) -> Iterable[Placed]:
+    for name, blob in image_files(platform(image, architecture)).items():
+        yield Placed(path=f"images/{image.name}/{name}", size=blob.size, sha256=blob.sha256)
+
+
+def _packages(chosen: PackageSet) -> Iterable[Placed]:
+    for item in chosen.packages:
+        path = f"packages/{chosen.name}/{item.path}"
+        yield Placed(path=path, size=item.size, sha256=item.sha256)
+
+
+def _files(release: Release) -> Iterable[Placed]:
+    for item in release.files:
+        if item.size is not None and item.sha256 is not None:
+            path = f"files/{item.name}/{item.filename}"
+            yield Placed(path=path, size=item.size, sha256=item.sha256)
