@@ -43,6 +43,20 @@ class Result(StrEnum):
 SERVING = frozenset({Result.COMMITTED, Result.ROLLED_BACK, Result.RECOVERED})
 
 
+class Provenance(BaseModel):
+    """Which bundle a generation came from; a generation from a checkout has none.
+
+    `bundle` is the digest of its bundle.json, `signed_by` the ids of the keys whose signatures
+    were checked: none when somebody said `--allow-unsigned`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    bundle: str
+    sequence: int
+    signed_by: tuple[str, ...] = ()
+
+
 class Entry(BaseModel):
     """One fact. `generation` is the one the entry speaks of, None when none was sealed yet.
 
@@ -62,6 +76,7 @@ class Entry(BaseModel):
     reason: str = ""
     plan: str = ""
     gate: Verdict | None = None
+    provenance: Provenance | None = None
 
     def says_the_same_as(self, other: Entry) -> bool:
         """Whether both are one fact: a transaction says each outcome of a generation once."""

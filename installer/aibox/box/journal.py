@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from aibox.box.filesystem import Filesystem
 from aibox.digest import canonical_json
-from aibox.record import Action, Result
+from aibox.record import Action, Provenance, Result
 from aibox.verdict import Verdict
 
 
@@ -31,6 +31,7 @@ class Intent(BaseModel):
         verdict: what the gate said, as soon as it has spoken.
         target, ending: set in phase undo: what must serve again (None: nothing) and how the
             record will call it.
+        provenance: the bundle that the generation comes from.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,6 +50,7 @@ class Intent(BaseModel):
     verdict: Verdict | None = None
     target: int | None = None
     ending: Result = Result.ROLLED_BACK
+    provenance: Provenance | None = None
 
 
 class Unreadable(BaseModel):

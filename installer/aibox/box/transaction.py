@@ -27,7 +27,7 @@ from aibox.box.runtime import Runtime
 from aibox.box.state import State
 from aibox.box.store import Store
 from aibox.errors import AiboxError, Failed, Fault, NeedsPerson, RolledBack
-from aibox.record import Action, Entry, Result
+from aibox.record import Action, Entry, Provenance, Result
 from aibox.verdict import Verdict
 
 _RETURN = {Result.ROLLED_BACK: Action.ROLLBACK, Result.RECOVERED: Action.RECOVER}
@@ -252,6 +252,7 @@ class Transaction:
             reason=_text(reason),
             plan=self.intent.plan if own else plan_digest(self.store, generation),
             gate=self.intent.verdict if own else None,
+            provenance=self.intent.provenance if own else None,
         )
         return self.store.with_room(lambda: self.store.history.append(entry))
 
@@ -293,6 +294,7 @@ def begin(
     release: str = "",
     plan: str = "",
     reason: str = "",
+    provenance: Provenance | None = None,
 ) -> Transaction:
     """P1: journal what is about to be tried. `release` and `plan` are digests, if known yet.
 
@@ -316,6 +318,7 @@ def begin(
         release=release,
         plan=plan,
         reason=_text(reason),
+        provenance=provenance,
     )
     if action is Action.ROLLBACK:  # The reserve is kept for the way back, not for more of the same.
         store.with_room(lambda: store.journal.write(intent))
@@ -333,12 +336,21 @@ def staging(
     release: str = "",
     plan: str = "",
     reason: str = "",
+    provenance: Provenance | None = None,
 ) -> Iterator[Transaction]:
     """A transaction for the block: an error before the switch drops it and records why.
 
     Half-imported blobs are kept for the next try, except on a full disk, which needs the room.
     """
-    transaction = begin(store, action, clock=clock, release=release, plan=plan, reason=reason)
+    transaction = begin(
+        store,
+        action,
+        clock=clock,
+        release=release,
+        plan=plan,
+        reason=reason,
+        provenance=provenance,
+    )
     try:
         yield transaction
     except BaseException as error:
