@@ -74,10 +74,17 @@ class WheelPin:
     sha256: str
 
 
-def fetch(wheels: Sequence[WheelPin], folder: Path, on_event: Callable[[str], None]) -> None:
+def fetch(
+    wheels: Sequence[WheelPin],
+    folder: Path,
+    on_event: Callable[[str], None],
+    *,
+    foreign: bool = False,
+) -> None:
     """Bring every wheel into `folder` under its file name, from the index pip is configured for.
 
     Files that are already right are kept, so an interrupted fetch goes on where it stopped.
+    `foreign` wheels may be builds for other interpreters and platforms than this host's.
     `on_event` gets a line of progress at least every 5 s. Raises `Failed` when the index cannot be
     reached or lacks a file, `VerificationRefused` when it serves other bytes than the locked ones.
     """
@@ -86,8 +93,9 @@ def fetch(wheels: Sequence[WheelPin], folder: Path, on_event: Callable[[str], No
     if not missing:
         return
     progress = _Progress(sum(wheel.size for wheel in missing), len(missing), on_event)
-    for batch in batches(missing):
-        _fetch_batch(batch, folder, progress)
+    for options, group in by_target(missing) if foreign else [((), missing)]:
+        for batch in batches(group):
+            _fetch_batch(batch, folder, progress, options)
     progress.report()
 
 
@@ -112,6 +120,28 @@ def batches(wheels: Sequence[WheelPin], limit: int = BATCH_BYTES) -> Iterator[li
         batch.append(wheel)
     if batch:
         yield batch
+
+
+def by_target(wheels: Iterable[WheelPin]) -> list[tuple[tuple[str, ...], list[WheelPin]]]:
+    """Wheels with the pip options that make it take builds for their targets. Pure."""
+    groups: dict[tuple[str, ...], list[WheelPin]] = {}
+    for wheel in wheels:
+        groups.setdefault(_target_options(wheel), []).append(wheel)
+    return list(groups.items())
+
+
+def _target_options(wheel: WheelPin) -> tuple[str, ...]:
+    tags = parse_wheel_filename(wheel.filename)[3]
+    platforms = sorted({tag.platform for tag in tags} - {"any"})
+    if not platforms:
+        return ()
+    tag = min(tags, key=str)
+    chosen = [option for platform in platforms for option in ("--platform", platform)]
+    if tag.interpreter.startswith("py"):
+        return (*chosen, "--abi", tag.abi)
+    implementation, major, minor = tag.interpreter[:2], tag.interpreter[2], tag.interpreter[3:]
+    return (*chosen, "--implementation", implementation, "--abi", tag.abi,
+            "--python-version", f"{major}.{minor}")  # fmt: skip
 
 
 def requirement(wheel: WheelPin) -> str:
@@ -164,10 +194,12 @@ class _Progress:
         self._on_event(line)
 
 
-def _fetch_batch(batch: Sequence[WheelPin], folder: Path, progress: _Progress) -> None:
+def _fetch_batch(
+    batch: Sequence[WheelPin], folder: Path, progress: _Progress, options: Sequence[str]
+) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-            ended = _pip_download(batch, Path(scratch), progress)
+            ended = _pip_download(batch, Path(scratch), progress, options)
             got = [wheel for wheel in batch if is_right(_landed(scratch, wheel), wheel)]
             for wheel in got:
                 _landed(scratch, wheel).replace(folder / wheel.filename)
@@ -188,14 +220,22 @@ def _landed(scratch: str, wheel: WheelPin) -> Path:
 
 
 def _pip_download(
-    batch: Sequence[WheelPin], scratch: Path, progress: _Progress
+    batch: Sequence[WheelPin], scratch: Path, progress: _Progress, options: Sequence[str]
 ) -> process.Completed:
     work, size = scratch / "work", sum(wheel.size for wheel in batch)
     work.mkdir()
     wanted = scratch / "requirements.txt"
     wanted.write_text("".join(requirement(wheel) + "\n" for wheel in batch), encoding="utf-8")
     return process.run(
-        [sys.executable, *_DOWNLOAD, "--requirement", wanted, "--dest", scratch / "wheels"],
+        [
+            sys.executable,
+            *_DOWNLOAD,
+            *options,
+            "--requirement",
+            wanted,
+            "--dest",
+            scratch / "wheels",
+        ],
         environment=process.environment({"TMPDIR": str(work)}, keep=_KEPT, keep_prefixes=("PIP_",)),
         timeout_s=max(LEAST_TIMEOUT_S, size / LOWEST_RATE),
         on_tick=lambda: progress.tick(min(_bytes_below(work), size)),

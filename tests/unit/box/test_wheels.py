@@ -29,9 +29,9 @@ class Index:
         monkeypatch.setenv("PIP_INDEX_URL", folder.as_uri())
         monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
 
-    def offer(self, name: str, content: bytes = b"") -> WheelPin:
+    def offer(self, name: str, content: bytes = b"", tag: str = "py3-none-any") -> WheelPin:
         (self.folder / name).mkdir(exist_ok=True)
-        path = make_wheel(self.folder / name, {f"{name}.py": content}, name=name)
+        path = make_wheel(self.folder / name, {f"{name}.py": content}, name=name, tag=tag)
         page = f'<a href="{path.name}">{path.name}</a>'
         (self.folder / name / "index.html").write_text(page, encoding="utf-8")
         data = path.read_bytes()
@@ -60,6 +60,35 @@ def test_wheels_come_from_the_configured_index(index: Index, folder: Path) -> No
     assert all(wheels.is_right(folder / pin.filename, pin) for pin in pins)
     assert sorted(path.name for path in folder.iterdir()) == [pin.filename for pin in pins]
     assert "2 of 2 files" in told[-1]
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "py3-none-any",
+        "cp313-cp313-manylinux_2_17_aarch64.manylinux2014_aarch64",
+        "cp39-abi3-manylinux_2_28_x86_64",
+        "cp314-cp314-manylinux_2_28_aarch64",
+        "py3-none-manylinux_2_17_x86_64",
+    ],
+)
+def test_a_packager_fetches_builds_for_other_hosts(index: Index, folder: Path, tag: str) -> None:
+    pin = index.offer("alpha", tag=tag)
+    fetch([pin], folder, nothing, foreign=True)
+    assert wheels.is_right(folder / pin.filename, pin)
+
+
+def test_builds_for_one_target_are_fetched_together() -> None:
+    def pin(name: str, tag: str) -> WheelPin:
+        return WheelPin(name, "1.0", f"{name}-1.0-{tag}.whl", 1, "a" * 64)
+
+    pins = [
+        pin("alpha", "cp312-cp312-manylinux_2_17_x86_64"),
+        pin("beta", "py3-none-any"),
+        pin("gamma", "cp312-cp312-manylinux_2_17_x86_64"),
+    ]
+    groups = [[wheel.name for wheel in group] for _, group in wheels.by_target(pins)]
+    assert groups == [["alpha", "gamma"], ["beta"]]
 
 
 def test_what_is_right_already_is_not_fetched_again(
