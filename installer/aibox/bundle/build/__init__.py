@@ -1,0 +1,1 @@
+"""The packager's side: everything that fetches, resolves and builds on a connected machine."""
