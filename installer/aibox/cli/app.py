@@ -2,6 +2,9 @@
 
 The only place that exits. Every `AiboxError` becomes its text on stderr (and its JSON on
 stdout with `--json`) and its exit code; anything else is a bug of ours and says so.
+
+A command's module is imported when the command is named: looking at a box or at a bundle does
+not wait for what installs one.
 """
 
 from __future__ import annotations
@@ -9,23 +12,62 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Annotated
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 
 from aibox import __version__
-from aibox.cli import ask, documents, inspect, install, lock, profiles, service, show
+from aibox.cli import show
 from aibox.errors import AiboxError, ExitCode, Failed, Fault
 
-app = typer.Typer(
-    name="aibox",
-    help="An AI appliance in a box: install, upgrade, roll back, ask.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    pretty_exceptions_show_locals=False,
-    rich_markup_mode=None,
-)
+# The module of this package that offers a command: in its `COMMANDS`, or a group as its `app`.
+MODULES = {
+    **dict.fromkeys(("install", "upgrade", "rollback", "recover", "uninstall"), "install"),
+    **dict.fromkeys(("start", "stop", "gc"), "service"),
+    **dict.fromkeys(("preflight", "plan", "status", "health", "history", "doctor"), "inspect"),
+    "ask": "ask",
+    "lock": "lock",
+    "profiles": "profiles",
+    "docs": "documents",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """`app` is the whole program; it is put together by whoever asks for it."""
+    if name == "app":
+        return program(MODULES)
+    raise AttributeError(name)
+
+
+def commands_for(words: Sequence[str]) -> Iterable[str]:
+    """The commands that a command line needs: one, none to tell the version, else all."""
+    first = words[0] if words else ""
+    if first == "--version":
+        return ()
+    return (first,) if first in MODULES else MODULES
+
+
+def program(commands: Iterable[str]) -> typer.Typer:
+    """The program with these commands; imports what they need."""
+    made = typer.Typer(
+        name="aibox",
+        help="An AI appliance in a box: install, upgrade, roll back, ask.",
+        callback=_root,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode=None,
+    )
+    for name in commands:
+        module = import_module(f"aibox.cli.{MODULES[name]}")
+        if hasattr(module, "app"):
+            made.add_typer(module.app, name=name)
+        else:
+            made.command(name)(module.COMMANDS[name])
+    return made
 
 
 def _version(wanted: bool) -> None:
@@ -34,7 +76,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print and exit.")
@@ -43,17 +84,12 @@ def _root(
     """Every command explains itself with --help."""
 
 
-for module in (install, service, inspect, ask, lock, profiles):
-    for name, command in module.COMMANDS.items():
-        app.command(name)(command)
-app.add_typer(documents.app, name="docs")
-
-
 def main() -> None:
     """Run one command and exit with its code."""
-    as_json = "--json" in sys.argv[1:]
+    words = sys.argv[1:]
+    as_json = "--json" in words
     try:
-        app(prog_name="aibox")
+        program(commands_for(words))(prog_name="aibox")
     except AiboxError as failure:
         show.error(failure, as_json)
         sys.exit(int(failure.exit_code))
