@@ -9,20 +9,30 @@ both from here, so that the same lock gives the same bundle.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import tomli_w
 from pydantic import Field, model_validator
 
 from aibox.errors import BadUsage, Fault
-from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Redistribution
+from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, Redistribution
 from aibox.profile import Embedding, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256, parse_toml, read_toml
 
 VERSION = 1
 REVISION = 1
 COMMAND = "./aibox lock"
+PIN_KINDS = ("model", "image", "packages", "file")
+"""The fields, of a lock and of a profile, that name what is fetched from elsewhere."""
+
+_HEAD = (
+    "# Written by `./aibox lock` and reviewed by people; do not edit by hand, except to try a\n"
+    "# tuning value or a prompt with `./aibox upgrade --lockfile FILE`.\n"
+)
+_LINE = 100
 
 
 class Role(StrEnum):
@@ -147,3 +157,80 @@ def tuning_of(lock: ModelsLock, profile: str) -> Tuning:
             fault=Fault.YOU,
         )
     return lock.tuning[profile]
+
+
+# -- writing ------------------------------------------------------------------------------------
+
+
+def dump(lock: ModelsLock) -> str:
+    """The text of models.lock; the same lock gives the same text.
+
+    Every file, package and layer is one line, so that a change of it is one line of a difference
+    (the TOML library would write a table of five lines for each).
+    """
+    values = lock.model_dump(exclude_none=True)
+    for kind in PIN_KINDS:
+        values[kind] = [_pin(pin) for pin in getattr(lock, kind)]
+    return _HEAD + "\n".join(_lines("", values)) + "\n"
+
+
+def _pin(pin: Pin) -> dict[str, Any]:
+    """What is said of a pin: hundreds lie in the lock, so what is not known takes no line."""
+    return {"name": pin.name, "state": pin.state, **pin.model_dump(exclude_defaults=True)}
+
+
+def _lines(path: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """A table's lines: its own values, then the tables below it, each with its heading."""
+    below = {key: value for key, value in table.items() if _has_headings(value, top=not path)}
+    for key, value in table.items():
+        if key not in below:
+            yield f"{_key(key)} = {_value(value)}"
+    for key, value in below.items():
+        name = f"{path}.{_key(key)}" if path else _key(key)
+        if isinstance(value, Mapping):
+            items = [(f"[{name}.{_key(inner)}]", item) for inner, item in value.items()]
+        else:
+            items = [(f"[[{name}]]", item) for item in value]
+        for heading, item in items:
+            yield ""
+            yield heading
+            yield from _lines(name, item)
+
+
+def _has_headings(value: object, *, top: bool) -> bool:
+    """Whether a value is tables of their own: at the top, and lists of tables with tables in them.
+
+    Anything else is written in place: a table on one line, a list of tables one line each.
+    """
+    if isinstance(value, Mapping):
+        return top and bool(value)
+    if not isinstance(value, tuple | list) or not value:
+        return False
+    tables = [item for item in value if isinstance(item, Mapping)]
+    return bool(tables) and (top or any(not _is_flat(item) for item in tables))
+
+
+def _is_flat(table: Mapping[str, Any]) -> bool:
+    return not any(
+        isinstance(part, Mapping)
+        for value in table.values()
+        for part in (value if isinstance(value, tuple | list) else (value,))
+    )
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Mapping):
+        if not value:
+            return "{}"
+        return "{ " + ", ".join(f"{_key(k)} = {_value(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, tuple | list):
+        parts = [_value(item) for item in value]
+        short = "[" + ", ".join(parts) + "]"
+        if not any(isinstance(item, Mapping) for item in value) and len(short) <= _LINE:
+            return short
+        return "[\n" + "".join(f"    {part},\n" for part in parts) + "]"
+    return tomli_w.dumps({"v": value}).removeprefix("v = ").removesuffix("\n")
+
+
+def _key(key: str) -> str:
+    return tomli_w.dumps({key: 0}).removesuffix(" = 0\n")
