@@ -128,11 +128,12 @@ class PackageFormat(StrEnum):
 
 
 class Package(Model):
-    """One operating-system package; `path` is its place in the archive it came from."""
+    """One operating-system package; `path` is its place in the archive of label `archive`."""
 
     name: str
     version: str
     architecture: str
+    archive: str = ""
     path: RelativePath
     size: Annotated[int, Field(gt=0)]
     sha256: Sha256

@@ -1,0 +1,1 @@
+"""Operating-system packages as values: what archives, packages and kernels say of themselves."""
