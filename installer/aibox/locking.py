@@ -1,22 +1,31 @@
-"""`aibox lock` put together: the resolution with its two edges, uv and the package index."""
+"""`aibox lock` put together: the resolution with its edges, each somebody elsewhere to ask.
+
+The packager's side is imported when it is used: a box has none of its libraries.
+"""
 
 from __future__ import annotations
 
+import datetime
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from aibox import lock as locks
 from aibox import plan as plans
 from aibox import profile, release
 from aibox.box import host, packages, wheels
 from aibox.box.wheels import WheelPin
-from aibox.bundle import resolve
 from aibox.content import Content
+from aibox.errors import BadUsage, Failed, Fault
 from aibox.lock import ModelsLock, Wheel
-from aibox.plan import Difference, Target
+from aibox.plan import Target
 from aibox.progress import Progress, Report
 from aibox.release import Release
+
+if TYPE_CHECKING:
+    from aibox.bundle.build.resolve import Resolvers
+    from aibox.bundle.build.review import Change
 
 STEP = "lock"
 
@@ -28,22 +37,62 @@ def run(
     report: Report,
     *,
     write: bool,
-) -> tuple[Difference, ...]:
-    """Resolve the profiles `names` (all when empty) and return what changes in models.lock."""
-    previous = locks.load(content.lockfile) if content.lockfile.exists() else None
-    resolved = resolve.resolve(
-        content,
-        names or profile.names(content.profiles),
-        previous,
-        upgrade,
-        lambda wishes, keep: _resolve(wishes, keep, report),
-        lambda found: _describe(found, report),
-    )
-    text = resolve.dump(resolved)
+) -> tuple[Change, ...]:
+    """Resolve the profiles `names` (all when empty) and write models.lock; returns what changed.
+
+    Without `write` nothing is looked up anywhere either: then the answer is what is out of date.
+    """
+    if not write:
+        return check(content, names)
+    return update(content, names, upgrade, report, resolvers(report), _today())
+
+
+def update(
+    content: Content,
+    names: Sequence[str],
+    upgrade: Sequence[str],
+    report: Report,
+    resolvers: Resolvers,
+    today: datetime.date,
+) -> tuple[Change, ...]:
+    """Like `run`, asking `resolvers` on the day `today`; when one raises, nothing is written."""
+    from aibox.bundle.build import resolve, review
+
+    previous = _previous(content)
+    chosen = names or profile.names(content.profiles)
+    resolved = resolve.resolve(content, chosen, previous, upgrade, resolvers, today, report)
+    text = locks.dump(resolved)
     locks.parse(text)
-    if write and text != _text(content.lockfile):
+    if text != _text(content.lockfile):
         _replace(content.lockfile, text)
-    return _differences(content, previous, resolved)
+    left = review.findings(resolved, resolve.wanted(content))
+    return (*review.changes(previous, resolved), *left)
+
+
+def check(content: Content, names: Sequence[str]) -> tuple[Change, ...]:
+    """What of models.lock is stale, missing or unresolved, out of this checkout alone."""
+    from aibox.bundle.build import resolve, review
+
+    previous = _previous(content)
+    if previous is None:
+        raise BadUsage(
+            "lock-missing",
+            f"{content.lockfile} does not exist",
+            hint="write it with: ./aibox lock",
+            fault=Fault.YOU,
+        )
+    own = resolve.local(content, names or profile.names(content.profiles), previous)
+    found = [*review.changes(previous, own), *review.findings(own, resolve.wanted(content))]
+    if previous.requirements != resolve.requirements_digest(content):
+        found.append(
+            review.Change(
+                name="wheel",
+                current="resolved for other requirements",
+                desired="the requirements of stacks/rag/app/pyproject.toml",
+                state=review.Matter.STALE,
+            )
+        )
+    return tuple(found)
 
 
 def release_of(content: Content, name: str) -> Release:
@@ -51,9 +100,39 @@ def release_of(content: Content, name: str) -> Release:
     return release.make(locks.load(content.lockfile), profile.load(content.profiles, name))
 
 
+def resolvers(report: Report) -> Resolvers:
+    """Everybody there is to ask: the package index, with uv."""
+    from aibox.bundle.build.resolve import Resolvers
+
+    return Resolvers(
+        wheels=lambda wishes, keep: _resolve(wishes, keep, report),
+        describe=lambda found: _describe(found, report),
+        model=lambda wish, _known: _nobody(wish.name),
+        image=lambda wish, _known, _architectures: _nobody(wish.name),
+        packages=lambda wish, _architecture: _nobody(wish.name),
+        file=lambda wish, _known: _nobody(wish.name),
+    )
+
+
+def _nobody(name: str) -> NoReturn:
+    raise Failed(
+        "resolver-missing",
+        f"this version cannot resolve {name!r}",
+        hint="leave the wish out of the profile: ./aibox lock --check",
+        fault=Fault.US,
+    )
+
+
+def _today() -> datetime.date:
+    """In UTC, so that it does not depend on where the packager sits."""
+    return datetime.datetime.now(datetime.UTC).date()
+
+
 def _resolve(wishes: Sequence[str], keep: Sequence[str], report: Report) -> str:
+    from aibox.bundle.build import pylock
+
     report(Progress(STEP, f"resolving {len(wishes)} requirements for every platform"))
-    return packages.resolve(wishes, keep, resolve.PYTHONS[0])
+    return packages.resolve(wishes, keep, pylock.PYTHONS[0])
 
 
 def _describe(found: Sequence[Wheel], report: Report) -> dict[str, tuple[str, str]]:
@@ -72,23 +151,8 @@ def _describe(found: Sequence[Wheel], report: Report) -> dict[str, tuple[str, st
     return {name: (item.licence, item.owner) for name, item in described.items()}
 
 
-def _differences(
-    content: Content, previous: ModelsLock | None, resolved: ModelsLock
-) -> tuple[Difference, ...]:
-    names = sorted(resolved.tuning)
-    after = {name: release.make(resolved, profile.load(content.profiles, name)) for name in names}
-    if previous is None:
-        return tuple(
-            Difference(name=name, current="(none)", desired=after[name].id[:12]) for name in names
-        )
-    found: dict[str, Difference] = {}
-    for name in names:
-        if name not in previous.tuning:
-            found[name] = Difference(name=name, current="(none)", desired=after[name].id[:12])
-            continue
-        before = release.make(previous, profile.load(content.profiles, name))
-        found |= {item.name: item for item in plans.compare_releases(before, after[name])}
-    return tuple(found.values())
+def _previous(content: Content) -> ModelsLock | None:
+    return locks.load(content.lockfile) if content.lockfile.exists() else None
 
 
 def _text(path: Path) -> str:

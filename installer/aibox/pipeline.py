@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aibox import activate, health, locking, provision, stage
 from aibox import doctor as diagnosis
@@ -24,7 +24,7 @@ from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
 from aibox.box.transaction import Outcome, Transaction, staging
 from aibox.errors import AiboxError, BadUsage, Failed, Fault
-from aibox.plan import Current, Difference, Plan
+from aibox.plan import Current, Plan
 from aibox.preflight import Finding
 from aibox.prepare import (
     Prepared,
@@ -38,6 +38,9 @@ from aibox.prepare import (
 from aibox.record import Action, Entry
 from aibox.release import Release
 from aibox.verdict import Verdict
+
+if TYPE_CHECKING:
+    from aibox.bundle.build.review import Change
 
 ASK_TIMEOUT_S = 120.0
 
@@ -359,6 +362,6 @@ def _assistant(place: Workplace) -> Assistant:
 
 def lock(
     place: Workplace, profiles: Sequence[str], upgrade: Sequence[str], *, write: bool
-) -> tuple[Difference, ...]:
-    """Resolve models.lock anew; what it changes. Writes only with `write`."""
+) -> tuple[Change, ...]:
+    """Resolve models.lock anew; what it changes. Without `write`, what is out of date in it."""
     return locking.run(place.content, profiles, upgrade, place.report, write=write)

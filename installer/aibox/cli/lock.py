@@ -15,26 +15,39 @@ from aibox.errors import BadUsage, Fault
 
 def lock(
     check: Annotated[
-        bool, typer.Option("--check", help="Say what is stale; write nothing.")
+        bool,
+        typer.Option("--check", help="Say what is stale or unresolved; fetch and write nothing."),
     ] = False,
     profile: Annotated[
         list[str] | None, typer.Option("--profile", help="Only this profile; may be repeated.")
     ] = None,
     upgrade: Annotated[
-        list[str] | None, typer.Option("--upgrade", help="Package to move to its newest version.")
+        list[str] | None,
+        typer.Option(
+            "--upgrade", help="Model, image, package or file to move, alone; may be repeated."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write models.lock anew from profiles, prompts, questions, the app and its packages."""
+    """Write models.lock anew from profiles and their wishes, prompts, questions and the app."""
+    if check and upgrade:
+        raise BadUsage(
+            "check-and-upgrade",
+            "--check looks nothing up, so it cannot say what --upgrade would find",
+            hint="leave out one of them; an upgrade shows what it changed: "
+            f"./aibox lock --upgrade {upgrade[0]}",
+            fault=Fault.YOU,
+        )
     with show.progress() as report:
         changes = pipeline.lock(workplace(report), profile or [], upgrade or [], write=not check)
     rows = [change.model_dump() for change in changes]
-    show.data(rows) if as_json else show.table(rows, ("name", "current", "desired"))
-    if check and changes:
+    show.data(rows) if as_json else show.table(rows, ("name", "state", "current", "desired"))
+    stale = sum(change.out_of_date for change in changes)
+    if check and stale:
         show.end_with(
             BadUsage(
                 "lock-stale",
-                f"models.lock is not what the checkout says: {len(changes)} differences",
+                f"models.lock is not what the checkout says: {stale} differences",
                 hint="take them in, and review them, with: ./aibox lock",
                 fault=Fault.YOU,
             )
