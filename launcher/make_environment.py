@@ -1,7 +1,8 @@
 """Make a virtual environment that equals a hash-pinned lock.
 
-Usage: make_environment.py PROGRAM ENVIRONMENT LOCK
+Usage: make_environment.py PROGRAM ENVIRONMENT LOCK [WHEELS]
 
+Packages come from the folder WHEELS alone where it is given, else from an index.
 It runs before anything is installed, so it uses the standard library alone. It may be stopped
 at any point, also by `kill -9`, and run again, also twice at once:
 
@@ -14,59 +15,53 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pip_run
 from child import running
+from pip_failures import PROGRAM_DAMAGED
 from progress import Progress
-from refusal import HOST_CANNOT, Refused
+from refusal import HOST_CANNOT, INTERRUPTED, Refused
+from sole import holding
+from wanted import Wanted
 
-INTERRUPTED = 130
 
-
-def main(program: str, environment: Path, lock: Path) -> int:
+def main(wanted: Wanted) -> int:
     """Make it unless it is there; returns the exit code."""
-    progress = Progress(program)
+    progress = Progress(wanted.program)
     try:
-        with _sole_maker(environment, progress) as guard:
-            if not _is_whole(environment, lock):
-                _make(environment, lock, program, progress, guard)
+        with _sole_maker(wanted, progress) as guard:
+            if not _is_whole(wanted):
+                _make(wanted, progress, guard)
     except Refused as refused:
-        progress.say(f"{environment.name} was not made")
+        progress.say(f"{wanted.name} was not made")
         print(refused, file=sys.stderr)
+        if refused.reference == PROGRAM_DAMAGED:
+            # The next start from the bundle looks at every file of a program without this one.
+            (wanted.environment.parent / "program.txt").unlink(missing_ok=True)
         return refused.exit_code
     except KeyboardInterrupt:
-        progress.say(f"interrupted; to go on: {program}")
+        progress.say(f"interrupted; to go on: {wanted.program}")
         return INTERRUPTED
     return 0
 
 
 @contextlib.contextmanager
-def _sole_maker(environment: Path, progress: Progress) -> Iterator[int]:
-    """Hold `ENVIRONMENT/lock`; gives its descriptor. The kernel releases it however we end."""
+def _sole_maker(wanted: Wanted, progress: Progress) -> Iterator[int]:
+    """Hold `ENVIRONMENT/lock`; gives its descriptor. What the disk refuses meanwhile is said."""
+    environment = wanted.environment
     try:
         environment.mkdir(exist_ok=True)
         _refuse_another_owner(environment)
-        guard = os.open(environment / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        with holding(environment / "lock", f"makes {wanted.name}", progress) as guard:
+            yield guard
     except OSError as error:
         raise _unwritable(environment, error) from error
-    try:
-        while not _taken(guard):
-            holder = os.pread(guard, 20, 0).decode(errors="replace") or "unknown"
-            progress.update(f"waiting for process {holder}, which makes {environment.name}")
-            time.sleep(0.1)
-        os.ftruncate(guard, 0)
-        os.pwrite(guard, str(os.getpid()).encode(), 0)
-        yield guard
-    finally:
-        os.close(guard)
 
 
 def _refuse_another_owner(environment: Path) -> None:
@@ -81,36 +76,25 @@ def _refuse_another_owner(environment: Path) -> None:
         )
 
 
-def _taken(guard: int) -> bool:
-    try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _stamp(environment: Path, lock: Path) -> str:
+def _stamp(wanted: Wanted) -> str:
     """The place and the lock it was made for; launcher/environment.sh compares the same text."""
-    return f"{environment}\n{lock.read_text(encoding='utf-8')}"
+    return f"{wanted.environment}\n{wanted.lock.read_text(encoding='utf-8')}"
 
 
-def _is_whole(environment: Path, lock: Path) -> bool:
-    made_from = environment / "made-from"
-    runs = os.access(environment / "bin" / "python", os.X_OK)
-    return runs and made_from.exists() and made_from.read_text("utf-8") == _stamp(environment, lock)
+def _is_whole(wanted: Wanted) -> bool:
+    made_from = wanted.environment / "made-from"
+    runs = os.access(wanted.environment / "bin" / "python", os.X_OK)
+    return runs and made_from.exists() and made_from.read_text("utf-8") == _stamp(wanted)
 
 
-def _make(environment: Path, lock: Path, program: str, progress: Progress, guard: int) -> None:
+def _make(wanted: Wanted, progress: Progress, guard: int) -> None:
     version = ".".join(map(str, sys.version_info[:3]))
-    progress.say(f"making {environment.name} with Python {version}; only the first run does this")
-    try:
-        _clear(environment)
-        _create(environment, program, progress, guard)
-        summary = pip_run.install(environment, lock, program, progress, guard)
-        _write_stamp(environment, lock)
-    except OSError as error:
-        raise _unwritable(environment, error) from error
-    progress.say(f"{environment.name} is ready: {summary}, {progress.seconds:.0f} s")
+    progress.say(f"making {wanted.name} with Python {version}; only the first run does this")
+    _clear(wanted.environment)
+    _create(wanted, progress, guard)
+    summary = pip_run.install(wanted, progress, guard)
+    _write_stamp(wanted)
+    progress.say(f"{wanted.name} is ready: {summary}, {progress.seconds:.0f} s")
 
 
 def _clear(environment: Path) -> None:
@@ -123,7 +107,8 @@ def _clear(environment: Path) -> None:
             entry.unlink()
 
 
-def _create(environment: Path, program: str, progress: Progress, guard: int) -> None:
+def _create(wanted: Wanted, progress: Progress, guard: int) -> None:
+    environment = wanted.environment
     # The resolved interpreter: /usr/bin/python3 may be another version next year.
     python = Path(sys.executable).resolve()
     with (environment / "venv.log").open("w+", encoding="utf-8", errors="replace") as log:
@@ -136,7 +121,7 @@ def _create(environment: Path, program: str, progress: Progress, guard: int) -> 
                 "environment-failed",
                 f"{python} could not create a virtual environment",
                 fault="the host",
-                hint=f"use another Python, for example: AIBOX_PYTHON=python3.12 {program}",
+                hint=f"use another Python, for example: AIBOX_PYTHON=python3.12 {wanted.program}",
                 context=log.read().strip()[-600:],
                 exit_code=HOST_CANNOT,
             )
@@ -150,12 +135,12 @@ def _still_runs(process: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _write_stamp(environment: Path, lock: Path) -> None:
-    partial = environment / "made-from.partial"
-    partial.write_text(_stamp(environment, lock), encoding="utf-8")
+def _write_stamp(wanted: Wanted) -> None:
+    partial = wanted.environment / "made-from.partial"
+    partial.write_text(_stamp(wanted), encoding="utf-8")
     # pip does not fsync; a stamp that outlived the files it vouches for would be a lie.
     os.sync()
-    partial.rename(environment / "made-from")
+    partial.rename(wanted.environment / "made-from")
 
 
 def _unwritable(environment: Path, error: OSError) -> Refused:
@@ -172,4 +157,4 @@ def _unwritable(environment: Path, error: OSError) -> Refused:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))
+    sys.exit(main(Wanted(sys.argv[1], *map(Path, sys.argv[2:]))))

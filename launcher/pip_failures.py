@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from refusal import FAILED, HOST_CANNOT, NOT_WHAT_THE_LOCK_SAYS, Refused
+from refusal import FAILED, HOST_CANNOT, NOT_WHAT_IT_SHOULD_BE, Refused
+from wanted import Wanted
 
 LINES_SHOWN = 8
 
@@ -18,7 +19,7 @@ REASONS = (
         "an upstream tool",
         "something between the index and this machine altered it, or the index is not the one "
         "that you think; see which: pip config list",
-        NOT_WHAT_THE_LOCK_SAYS,
+        NOT_WHAT_IT_SHOULD_BE,
     ),
     (
         r"No space left on device|Disk quota exceeded",
@@ -56,17 +57,24 @@ REASONS = (
 )
 
 
-def explain(lines: list[str], program: str, log: Path) -> Refused:
+# What these mean where packages come from a bundle: they were checked when it was unpacked.
+PROGRAM_DAMAGED = "program-damaged"
+DAMAGES = ("package-not-as-locked", "package-not-found")
+
+
+def explain(lines: list[str], wanted: Wanted) -> Refused:
     """The reason behind what pip printed before it gave up."""
-    text = "\n".join(lines)
+    log = wanted.environment / "pip.log"
     context = "\n    ".join(["the last lines of pip:", *_telling(lines), f"all of them: {log}"])
     for pattern, reference, message, fault, hint, exit_code in REASONS:
-        if re.search(pattern, text):
+        if re.search(pattern, "\n".join(lines)):
+            if wanted.wheels and reference in DAMAGES:
+                return _damaged(wanted.wheels, context)
             return Refused(
                 reference,
                 message,
                 fault=fault,
-                hint=hint.format(program=program),
+                hint=hint.format(program=wanted.program),
                 context=context,
                 exit_code=exit_code,
             )
@@ -74,8 +82,20 @@ def explain(lines: list[str], program: str, log: Path) -> Refused:
         "environment-failed",
         "pip could not install the packages",
         fault="an upstream tool",
-        hint=f"read the lines above, then repeat the command: {program}",
+        hint=f"read the lines above, then repeat the command: {wanted.program}",
         context=context,
+    )
+
+
+def _damaged(wheels: Path, context: str) -> Refused:
+    """What a bundle brought was checked when it was unpacked, so this happened afterwards."""
+    return Refused(
+        PROGRAM_DAMAGED,
+        f"packages in {wheels} are not what the lock says; nothing of them was installed",
+        fault="the host",
+        hint="bring them back from the bundle that they came from: sh /path/of/the/bundle/aibox",
+        context=context,
+        exit_code=NOT_WHAT_IT_SHOULD_BE,
     )
 
 

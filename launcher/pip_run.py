@@ -13,48 +13,56 @@ from pathlib import Path
 from child import running
 from pip_failures import explain
 from progress import Progress
+from wanted import Wanted
 
 LOCKED_PACKAGE = re.compile(r"^[A-Za-z0-9][\w.-]*==", re.MULTILINE)
 
 
-def install(environment: Path, lock: Path, program: str, progress: Progress, guard: int) -> str:
-    """Install exactly what `lock` pins, wheels only, every one checked against its hashes.
+def install(wanted: Wanted, progress: Progress, guard: int) -> str:
+    """Install exactly what the lock pins, wheels only, every one checked against its hashes.
 
     `guard` is the descriptor of the held lock file. Everything pip says goes to `pip.log`.
     Returns a summary for people. Raises `Refused`.
     """
+    environment = wanted.environment
     downloads = environment / "downloads"
     downloads.mkdir()
-    watch = _Watch(downloads, total=len(LOCKED_PACKAGE.findall(lock.read_text(encoding="utf-8"))))
+    watch = _Watch(wanted, downloads)
     with (
         (environment / "pip.log").open("w", encoding="utf-8") as log,
         running(
-            _command(environment, lock),
+            _command(wanted),
             output=subprocess.PIPE,
             guard=guard,
-            environment=_surroundings(downloads),
+            environment=_surroundings(wanted, downloads),
         ) as pip,
     ):
         for line in _lines(pip, lambda: progress.update(*watch.status())):
             log.write(line + "\n")
             watch.see(line)
     if pip.returncode != 0:
-        raise explain(watch.lines, program, environment / "pip.log")
+        raise explain(watch.lines, wanted)
     return f"{watch.installed} packages, {_megabytes(watch.most_bytes)}"
 
 
-def _command(environment: Path, lock: Path) -> list[str | Path]:
+def _command(wanted: Wanted) -> list[str | Path]:
     # -I: neither PYTHON* variables nor the folder one stands in decide what pip imports.
-    pip: list[str | Path] = [environment / "bin" / "python", "-I", "-m", "pip"]
+    pip: list[str | Path] = [wanted.environment / "bin" / "python", "-I", "-m", "pip"]
     rules = ["--require-hashes", "--only-binary", ":all:", "--retries", "3"]
     quiet = ["--no-input", "--no-color", "--progress-bar", "off", "--disable-pip-version-check"]
-    return [*pip, "install", *rules, *quiet, "-r", lock]
+    source = ("--no-index", "--find-links", wanted.wheels) if wanted.wheels else ()
+    return [*pip, "install", *rules, *quiet, *source, "-r", wanted.lock]
 
 
-def _surroundings(downloads: Path) -> dict[str, str]:
+def _surroundings(wanted: Wanted, downloads: Path) -> dict[str, str]:
+    kept = dict(os.environ)
+    if wanted.wheels:
+        # No setting of this machine adds a source of packages, or takes one away.
+        kept = {name: value for name, value in kept.items() if not name.startswith("PIP_")}
+        kept["PIP_CONFIG_FILE"] = os.devnull
     # A user's pip.conf may set these for other purposes; each would send packages elsewhere.
     elsewhere = {"PIP_TARGET": "", "PIP_PREFIX": "", "PIP_ROOT": "", "PIP_USER": "0"}
-    return {**os.environ, **elsewhere, "TMPDIR": str(downloads)}
+    return {**kept, **elsewhere, "TMPDIR": str(downloads)}
 
 
 def _lines(process: subprocess.Popen[bytes], on_wait: Callable[[], None]) -> Iterator[str]:
@@ -77,14 +85,14 @@ def _lines(process: subprocess.Popen[bytes], on_wait: Callable[[], None]) -> Ite
 class _Watch:
     """Where pip stands, read from its lines and from the folder that it downloads into."""
 
-    def __init__(self, downloads: Path, total: int) -> None:
+    def __init__(self, wanted: Wanted, downloads: Path) -> None:
         self.lines: list[str] = []
         self.installed = 0
         self.most_bytes = 0
         self._downloads = downloads
-        self._total = total
+        self._total = len(LOCKED_PACKAGE.findall(wanted.lock.read_text(encoding="utf-8")))
         self._found = 0
-        self._doing = "asking the package index"
+        self._doing = "reading the bundle" if wanted.wheels else "asking the package index"
 
     def see(self, line: str) -> None:
         self.lines.append(line)

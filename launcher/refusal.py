@@ -1,8 +1,8 @@
-"""Why an environment cannot be made, in the form of every error of the project."""
+"""Why there is no environment or program yet, in the form of every error of the project."""
 
 from __future__ import annotations
 
-FAILED, HOST_CANNOT, NOT_WHAT_THE_LOCK_SAYS = 1, 3, 4
+FAILED, HOST_CANNOT, NOT_WHAT_IT_SHOULD_BE, INTERRUPTED = 1, 3, 4, 130
 
 
 class Refused(Exception):

@@ -1,15 +1,21 @@
 """The only code that knows where the project's own files lie (roles, stacks, docs, models.lock).
 
-A checkout is recognised by its `models.lock` beside `stacks/` and `roles/`; a bundle will
-carry the same tree.
+They lie in a checkout, or in a program: what a bundle carries of one, unpacked into a box.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from aibox.errors import Failed, Fault
+
+# What runs a box; not what tests, measures and explains the project, or resolves its packages.
+_PROGRAM = re.compile(
+    r"(aibox|models\.lock|inventory\.example|LICENSE|README\.md|requirements/cli\.lock"
+    r"|(launcher|installer/aibox|playbooks|roles|stacks(?!/rag/app/tests/)|docs/manual)/.+)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,11 @@ class Content:
     """The tree the product is made of."""
 
     root: Path
+
+    @property
+    def program(self) -> str | None:
+        """The id of the program that was unpacked here from a bundle; None in a checkout."""
+        return self.root.name if (self.root / "program.txt").is_file() else None
 
     @property
     def lockfile(self) -> Path:
@@ -49,6 +60,11 @@ class Content:
         return self.root / "stacks" / "rag" / "app" / "pyproject.toml"
 
 
+def belongs_to_program(path: str) -> bool:
+    """Whether a file of a checkout is part of the program in a bundle; `path` is relative."""
+    return _PROGRAM.fullmatch(path) is not None
+
+
 def find() -> Content:
     """The tree this code belongs to; raises `Failed` when it was copied out of one."""
     root = Path(__file__).resolve().parents[2]
@@ -58,6 +74,6 @@ def find() -> Content:
         "content-missing",
         "the folders roles/ and stacks/ are not beside the installer",
         context=str(root),
-        hint="run aibox from a whole checkout: git clone, then ./aibox --version",
+        hint="run aibox from a whole checkout or from a bundle: ./aibox --version",
         fault=Fault.YOU,
     )
