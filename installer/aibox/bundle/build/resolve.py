@@ -38,7 +38,6 @@ _TREES = (
     ("prompts", Role.PROMPTS, "stacks/prompts", ("*.txt",)),
     ("templates", Role.TEMPLATES, "stacks", ("rag/*.j2", "process/*.j2")),
 )
-_COMPONENT = {"model": Kind.MODEL, "image": Kind.IMAGE, "packages": Kind.PACKAGE, "file": Kind.FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Resolvers:
     """Whom to ask elsewhere. Each raises an `AiboxError` when it cannot tell.
 
     A pin given along is to be completed: its commit or digest stays. Without one, whatever the
-    wish names now is pinned. Architectures are named as the kernel does.
+    wish names now is pinned, and its redistribution judged. Architectures are the kernel's names.
     """
 
     wheels: Callable[[Sequence[str], Sequence[str]], str]
@@ -183,8 +182,7 @@ def _pin(
         return known
     if keep is not None:
         moves.refuse_other_bytes(keep, pin)
-    kind = _COMPONENT[want.kind]
-    return pin.model_copy(update={"redistribution": licences.classify(pin.licence, kind)})
+    return pin
 
 
 def _ask(want: Want, keep: Pin | None, resolvers: Resolvers) -> Pin:
