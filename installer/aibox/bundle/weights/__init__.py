@@ -6,6 +6,6 @@ numbers, a configuration, a vocabulary or a text is refused. docs/model-files.md
 
 from aibox.bundle.weights.check import check_file
 from aibox.bundle.weights.names import check_names
-from aibox.bundle.weights.problem import Problem, refuse
+from aibox.bundle.weights.problem import Problem, printable, refuse
 
-__all__ = ["Problem", "check_file", "check_names", "refuse"]
+__all__ = ["Problem", "check_file", "check_names", "printable", "refuse"]
