@@ -38,6 +38,7 @@ _TREES = (
     ("prompts", Role.PROMPTS, "stacks/prompts", ("*.txt",)),
     ("templates", Role.TEMPLATES, "stacks", ("rag/*.j2", "process/*.j2")),
 )
+_COMPONENT = {"model": Kind.MODEL, "image": Kind.IMAGE, "packages": Kind.PACKAGE, "file": Kind.FILE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,9 @@ def _pin(
         return known
     if keep is not None:
         moves.refuse_other_bytes(keep, pin)
+        if keep.licence != pin.licence:
+            redistribution = licences.classify(pin.licence, _COMPONENT[want.kind])
+            pin = pin.model_copy(update={"redistribution": redistribution})
     return pin
 
 

@@ -218,6 +218,16 @@ def first_lock_without_wishes(content: Content, **found: object) -> ModelsLock:
     return made
 
 
+def test_a_licence_that_is_learnt_by_completing_decides_the_class(content: Content) -> None:
+    write_profile(content, image=[pins.image_wish()])
+    known = pins.image(state=State.UNRESOLVED, platforms=(), licence="unknown",
+                       redistribution=Redistribution.OPERATOR_ONLY)  # fmt: skip
+    found = pins.image(redistribution=Redistribution.OPERATOR_ONLY)
+    first = first_lock_without_wishes(content, image=(known,))
+    (image,) = lock_with(content, DoubleOfResolvers(engine=found), first).image
+    assert image.redistribution is Redistribution.ALLOW
+
+
 def test_what_was_known_of_an_unresolved_pin_must_be_true(content: Content) -> None:
     write_profile(content, model=[pins.model_wish()])
     known = ModelFile(path="model.safetensors", sha256=pins.sha("other weights"))
