@@ -132,7 +132,9 @@ def make_index(images: Mapping[str, Image], *, kinds: Mapping[str, str] = OCI) -
         platform = {"os": system, "architecture": architecture}
         if variant:
             platform["variant"] = variant[0]
-        entries.append({**descriptor(image.manifest, image.kinds["manifest"]), "platform": platform})
+        entries.append(
+            {**descriptor(image.manifest, image.kinds["manifest"]), "platform": platform}
+        )
     return json.dumps(
         {"schemaVersion": 2, "mediaType": kinds["index"], "manifests": entries}
     ).encode()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ class RegistryDouble:
     """What the registry holds and how it behaves; tests change the fields while it runs.
 
     `authentication`: "", "basic" or "bearer". `token_uses` is how often a token is taken before
-    it ends, whatever `expires_in` promised. `drops` is after how many bytes of a blob the
-    connection is cut, once for each. `stall_after` holds a blob's answer there until `release`.
+    it ends, whatever `expires_in` promised. `drops`: after how many bytes of a longer blob the
+    connection is cut, once for each. `stall_after`: how much of a blob is sent before `release`.
     """
 
     authentication: str = ""
@@ -68,6 +69,7 @@ class RegistryDouble:
         self.tokens: dict[str, int] = {}
         self.ports: dict[str, int] = {}
         self.turn = threading.Lock()
+        self.ended = False
 
     @property
     def registry(self) -> str:
@@ -113,7 +115,9 @@ def registry_double(**behaviour: Any) -> Iterator[RegistryDouble]:
     double = RegistryDouble(**behaviour)
     servers = []
     for name in ("registry", "storage", "token"):
-        handler = type(f"{name.title()}Handler", (_Handler,), {"double": double, "server_name": name})
+        handler = type(
+            f"{name.title()}Handler", (_Handler,), {"double": double, "server_name": name}
+        )
         server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         server.daemon_threads = True
         double.ports[name] = server.server_port
@@ -122,6 +126,7 @@ def registry_double(**behaviour: Any) -> Iterator[RegistryDouble]:
     try:
         yield double
     finally:
+        double.ended = True
         double.release.set()
         for server in servers:
             server.shutdown()
@@ -132,8 +137,11 @@ class _Handler(BaseHTTPRequestHandler):
     double: RegistryDouble
     server_name: str
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # Else every small answer waits 40 ms for an acknowledgement.
 
     def do_GET(self) -> None:
+        if self.double.ended:  # Connections that were kept open end with the server.
+            raise ConnectionAbortedError
         headers = {name.lower(): value for name, value in self.headers.items()}
         with self.double.turn:
             self.double.asked.append(Asked(self.server_name, self.path, headers))
@@ -213,16 +221,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pour(self, data: bytes) -> None:
         with self.double.turn:
-            cut = self.double.drops.pop(0) if self.double.drops else None
+            drops = self.double.drops
+            cut = drops.pop(0) if drops and drops[0] < len(data) else None
         stall = self.double.stall_after
         end = min(len(data), *(one for one in (cut, stall, len(data)) if one is not None))
         for start in range(0, end, _PIECE):
             self.wfile.write(data[start : min(start + _PIECE, end)])
         self.wfile.flush()
         if cut is not None and end == cut:
-            self.close_connection = True
-            self.connection.close()
-        elif end < len(data):
+            self.connection.shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError
+        if end < len(data):
             self.double.release.wait()
             self.wfile.write(data[end:])
 

@@ -178,7 +178,7 @@ class Registry:
         except httpx.InvalidURL:
             raise errors.unknown_challenge(self.reference) from None
         local = self.reference.is_local and is_loopback(url.host)
-        if url.scheme != "https" and not (url.scheme == "http" and local):
+        if not url.host or (url.scheme != "https" and not (url.scheme == "http" and local)):
             raise errors.unknown_challenge(self.reference)
         return url
 

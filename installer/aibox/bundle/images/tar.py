@@ -116,10 +116,11 @@ def members(source: Source, limits: Limits) -> Iterator[Member]:
                 raise source.damaged("a lone block of zeros")
             source.require_zeros()
             break
-        count += 1
+        letter, size = _checked(block, source)
+        # Of the other headers there is one for a member at the most.
+        count += letter not in _META or letter == _PAX_GLOBAL
         if count > limits.layer_members:
             raise Unfit(ProblemKind.MEMBERS, source.where, f"more than {limits.layer_members}")
-        letter, size = _checked(block, source)
         if letter in _META:
             extras.read(letter, _body(source, size, limits), source)
             continue

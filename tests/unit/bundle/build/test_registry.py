@@ -1,0 +1,582 @@
+"""From a tag to a pin to bytes in the cache, against a double of a registry with real faults."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from aibox import objects
+from aibox.bundle.build import registry, registry_client, transfer
+from aibox.bundle.build.cache import BlobCache
+from aibox.bundle.build.registry_client import Registry
+from aibox.bundle.build.registry_credentials import Credentials
+from aibox.bundle.images.check import check
+from aibox.bundle.images.reference import parse
+from aibox.bundle.licences import classify
+from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
+from aibox.pins import ImagePin, Redistribution, State
+from aibox.profile import ImageWish
+from aibox.progress import Progress
+from image_maker import DOCKER, OCI, Image, blob, make_image, make_index, sha256, tar
+from registry_double import BASIC, RegistryDouble, registry_double
+
+RUN = {
+    "User": "1000:1000",
+    "ExposedPorts": {"8000/tcp": {}, "443/tcp": {}},
+    "Env": ["PATH=/bin", "NVIDIA_REQUIRE_CUDA=cuda>=12.4 brand=tesla,driver>=470"],
+    "Labels": {
+        "org.opencontainers.image.licenses": "Apache-2.0",
+        "org.opencontainers.image.vendor": "Example Inc.",
+    },
+}
+NOISE = os.urandom(200_000)
+WEB = httpx.Client(timeout=10)
+"""One client for all tests: reading the certificates takes longer than any of them."""
+AMD = make_image([tar({"bin/a": NOISE}), tar({"etc/b": b"b"})], run=RUN)
+ARM = make_image([tar({"bin/a": NOISE[::-1]})], architecture="arm64", config={"variant": "v8"})
+
+
+@pytest.fixture(autouse=True)
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests has no credentials, and nothing waits."""
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "no auth.json"))
+    monkeypatch.setattr(registry_client, "FIRST_DELAY_S", 0.0)
+    monkeypatch.setattr(transfer, "FIRST_DELAY_S", 0.0)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> BlobCache:
+    return BlobCache(tmp_path / "cache")
+
+
+def quiet(_progress: Progress) -> None:
+    """Let progress pass."""
+
+
+def wish(double: RegistryDouble, tag: str = "1") -> ImageWish:
+    return ImageWish(name="app", reference=f"{double.registry}/demo/app:{tag}")
+
+
+def resolve(double: RegistryDouble, *architectures: str, **options: Any) -> ImagePin:
+    return registry.resolve(
+        options.pop("wish", None) or wish(double),
+        options.pop("previous", None),
+        architectures or ("x86_64",),
+        quiet,
+        classify=classify,
+        client=WEB,
+        **options,
+    )
+
+
+def refusal(double: RegistryDouble, *architectures: str, **options: Any) -> AiboxError:
+    with pytest.raises(AiboxError) as caught:
+        resolve(double, *architectures, **options)
+    return caught.value
+
+
+def credentials(folder: Path, double: RegistryDouble, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = folder / "auth.json"
+    entry = {"auth": BASIC.removeprefix("Basic ")}
+    path.write_text(json.dumps({"auths": {double.registry: entry}}))
+    path.chmod(0o600)
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(path))
+    return path
+
+
+@pytest.mark.parametrize("kinds", [DOCKER, OCI], ids=["docker", "oci"])
+def test_a_tag_becomes_a_pin_of_every_byte(kinds: dict[str, str]) -> None:
+    image = make_image([tar({"bin/a": b"a"}), tar({"etc/b": b"b"})], run=RUN, kinds=kinds)
+    told: list[Progress] = []
+    with registry_double() as double:
+        double.hold(image, "1")
+        wished = wish(double)
+        pin = registry.resolve(
+            wished, None, ("x86_64",), told.append, classify=classify, client=WEB
+        )
+    assert pin == ImagePin(
+        name="app",
+        licence="Apache-2.0",
+        redistribution=Redistribution.ALLOW,
+        owner="Example Inc.",
+        source=f"the registry {double.registry}",
+        reference=wished.reference,
+        digest=sha256(image.manifest),
+        platforms=(
+            image.platform(
+                user="1000:1000",
+                exposed_ports=("443/tcp", "8000/tcp"),
+                requires_cuda="cuda>=12.4 brand=tesla,driver>=470",
+            ),
+        ),
+    )
+    assert sha256(image.manifest) in told[0].message
+
+
+@pytest.mark.parametrize("kinds", [DOCKER, OCI], ids=["list", "index"])
+def test_an_index_gives_one_platform_for_each_architecture(kinds: dict[str, str]) -> None:
+    attestation = {
+        "mediaType": OCI["manifest"],
+        "digest": "sha256:" + "a" * 64,
+        "size": 10,
+        "platform": {"architecture": "unknown", "os": "unknown"},
+        "annotations": {"vnd.docker.reference.type": "attestation-manifest"},
+    }
+    other = make_image([tar({"x": b"v3"})])
+    made = json.loads(
+        make_index(
+            {
+                "windows/amd64": other,
+                "linux/amd64/v3": other,
+                "linux/amd64": AMD,
+                "linux/arm64/v8": ARM,
+                "linux/riscv64": other,
+            },
+            kinds=kinds,
+        )
+    )
+    without_platform = {key: attestation[key] for key in ("mediaType", "digest", "size")}
+    made["manifests"] = [attestation, without_platform, *made["manifests"]]
+    index = json.dumps(made).encode()
+    with registry_double() as double:
+        double.hold_manifest(index, "1")
+        double.hold(AMD)
+        double.hold(ARM)
+        both = resolve(double, "x86_64", "aarch64")
+        one = resolve(double, "aarch64")
+    assert both.digest == one.digest == sha256(index)
+    assert [found.platform for found in both.platforms] == ["linux/amd64", "linux/arm64"]
+    assert [found.manifest for found in both.platforms] == [blob(AMD.manifest), blob(ARM.manifest)]
+    assert one.platforms == both.platforms[1:]
+
+
+def test_without_labels_licence_and_owner_are_what_can_be_known() -> None:
+    with registry_double() as double:
+        double.hold(make_image(), "1")
+        pin = resolve(double)
+    assert (pin.licence, pin.owner) == ("unknown", "demo")
+    assert pin.redistribution is Redistribution.OPERATOR_ONLY
+
+
+def test_what_a_configuration_says_cannot_break_a_terminal() -> None:
+    run = {"User": "a\x1b[31m\nb", "Labels": {"maintainer": "x\x07" * 4000}}
+    with registry_double() as double:
+        double.hold(make_image(run=run), "1")
+        pin = resolve(double)
+    assert pin.platforms[0].user == "a[31mb"
+    assert pin.owner == "x" * 200
+
+
+def unresolved(double: RegistryDouble, digest: str, **fields: Any) -> ImagePin:
+    return ImagePin(
+        name="app",
+        licence="unknown",
+        redistribution=Redistribution.FORBID,
+        owner="somebody",
+        source="a list",
+        state=State.UNRESOLVED,
+        reference=wish(double).reference,
+        digest=digest,
+    ).model_copy(update=fields)
+
+
+def test_an_unresolved_pin_is_completed_for_its_digest_whatever_the_tag_is_now() -> None:
+    with registry_double() as double:
+        double.hold(AMD)
+        double.hold(ARM)
+        index = make_index({"linux/amd64": AMD, "linux/arm64": ARM})
+        double.hold_manifest(index)
+        double.hold(make_image([tar({"new": b"new"})]), "1")
+        for digest, architectures in (
+            (sha256(index), ("x86_64", "aarch64")),
+            (sha256(AMD.manifest), ("x86_64",)),
+            (sha256(ARM.manifest), ("aarch64",)),
+        ):
+            pin = resolve(double, *architectures, previous=unresolved(double, digest))
+            assert (pin.state, pin.digest) == (State.RESOLVED, digest)
+            assert len(pin.platforms) == len(architectures)
+            assert (pin.owner, pin.source) == ("somebody", "a list")
+            assert pin.redistribution is Redistribution.FORBID
+        pinned = resolve(double, previous=unresolved(double, sha256(AMD.manifest), licence="MIT"))
+        assert pinned.licence == "MIT"
+        assert not double.asked_for("registry", "manifests/1")
+
+
+def test_a_complete_pin_is_kept_without_a_question() -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        double.asked.clear()
+        assert resolve(double, previous=pin) is pin
+        assert double.asked == []
+        assert resolve(double, wish=wish(double, "1"), previous=None) == pin
+
+
+def test_another_reference_is_asked_anew() -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        double.hold(make_image(), "2")
+        pin = resolve(double)
+        assert resolve(double, wish=wish(double, "2"), previous=pin).digest != pin.digest
+
+
+def test_an_architecture_that_is_not_there_is_named_with_what_is() -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        double.hold_manifest(make_index({"linux/amd64": AMD, "linux/s390x": ARM}), "2")
+        single = refusal(double, "aarch64")
+        several = refusal(double, "x86_64", "aarch64", wish=wish(double, "2"))
+        none = refusal(double, "x86_64", "aarch64")
+    assert {one.reference for one in (single, several, none)} == {"image-lacks-platform"}
+    assert "linux/amd64, linux/s390x" in several.context
+
+
+def test_an_index_that_calls_an_image_what_it_is_not_is_refused() -> None:
+    with registry_double() as double:
+        double.hold_manifest(make_index({"linux/arm64": AMD}), "1")
+        double.hold(AMD)
+        assert refusal(double, "aarch64").reference == "image-lacks-platform"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"no json", "not JSON"),
+        (b'{"schemaVersion": 1, "name": "x", "fsLayers": []}', "schema 1"),
+        (
+            make_image(
+                kinds={**OCI, "layer": "application/vnd.oci.image.layer.nondistributable.v1.tar"}
+            ).manifest,
+            "layer that lies elsewhere",
+        ),
+        (make_image(kinds={**OCI, "config": "application/vnd.helm+json"}).manifest, "not a cont"),
+        (make_index({"linux/amd64": Image(make_index({}), b"", (), OCI)}), "index within an index"),
+        (make_image(config={"os": "windows"}).manifest, "not for Linux"),
+        (make_image(config={"rootfs": 1}).manifest, "malformed configuration"),
+    ],
+    ids=["text", "schema 1", "foreign layer", "chart", "nested", "windows", "no root"],
+)
+def test_what_is_no_image_we_can_carry_is_refused(data: bytes, words: str) -> None:
+    with registry_double() as double:
+        double.hold_manifest(make_index({}))
+        for image in (
+            make_image(config={"os": "windows"}),
+            make_image(config={"rootfs": 1}),
+        ):
+            double.hold(image)
+        double.manifests["demo/app/manifests/1"] = data
+        double.content_types["demo/app/manifests/1"] = "application/json"
+        error = refusal(double)
+    assert (error.reference, error.exit_code) == ("image-refused", 4)
+    assert words in error.context
+
+
+def test_the_registry_may_not_call_bytes_by_another_digest() -> None:
+    with registry_double(header_digest="sha256:" + "0" * 64) as double:
+        double.hold(AMD, "1")
+        assert refusal(double).reference == "image-differs"
+
+
+@pytest.mark.parametrize("part", ["manifest by tag", "manifest of a platform", "configuration"])
+def test_other_bytes_than_the_digests_are_refused(part: str) -> None:
+    with registry_double() as double:
+        index = make_index({"linux/amd64": AMD})
+        double.hold_manifest(index, "1")
+        double.hold(AMD)
+        real = {"manifest by tag": index, "configuration": AMD.config}.get(part, AMD.manifest)
+        double.wrong[sha256(real)] = real[:-1] + b" "
+        error = refusal(double)
+    assert isinstance(error, VerificationRefused)
+    assert error.reference == "image-differs"
+
+
+@pytest.mark.parametrize(
+    ("status", "reference", "fault"),
+    [
+        (404, "image-unknown", Fault.YOU),
+        (401, "registry-challenge", Fault.UPSTREAM),
+        (403, "image-denied", Fault.YOU),
+        (429, "registry-rate-limit", Fault.UPSTREAM),
+        (418, "registry-answer", Fault.UPSTREAM),
+        (503, "registry-unreachable", Fault.HOST),
+    ],
+)
+def test_every_refusal_of_a_registry_has_its_own_error(
+    status: int, reference: str, fault: Fault
+) -> None:
+    with registry_double(status={"/manifests/": status}, retry_after="7200") as double:
+        error = refusal(double)
+    assert (error.reference, error.fault) == (reference, fault)
+    assert error.hint.endswith("./aibox lock")
+    if status == 429:
+        assert "7200 s" in error.context
+        assert "TOOMANYREQUESTS: as told" in error.context
+
+
+def test_an_unknown_tag_and_a_dead_registry_are_told_apart() -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        unknown = refusal(double, wish=wish(double, "typo"))
+        wished = wish(double)
+    assert unknown.reference == "image-unknown"
+    assert "MANIFEST_UNKNOWN" in unknown.context
+    assert refusal(double, wish=wished).reference == "registry-unreachable"
+
+
+def test_a_server_in_trouble_is_asked_again() -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        waited: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 2:
+                double.status.clear()
+
+        double.status["/manifests/"] = 502
+        asked = Registry(parse(wish(double).reference), WEB, sleep=sleep)
+        assert asked.manifest("1").data == AMD.manifest
+    assert len(waited) == 2
+
+
+def test_a_manifest_that_does_not_end_is_not_read_to_its_end() -> None:
+    with registry_double() as double:
+        double.manifests["demo/app/manifests/1"] = b'{"x": "' + b"x" * (5 << 20) + b'"}'
+        assert refusal(double).reference == "registry-answer-too-large"
+
+
+@pytest.fixture(params=["basic", "bearer"])
+def guarded(request: pytest.FixtureRequest) -> Iterator[RegistryDouble]:
+    """A registry that gives nothing without a password."""
+    with registry_double(authentication=request.param, anonymous=False, storage=True) as double:
+        double.hold(AMD, "1")
+        yield double
+
+
+def test_without_credentials_a_guarded_registry_denies(guarded: RegistryDouble) -> None:
+    error = refusal(guarded)
+    assert error.reference == "image-denied"
+    assert "without credentials" in error.message
+
+
+def test_the_credentials_of_the_user_are_used(
+    guarded: RegistryDouble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cache: BlobCache,
+) -> None:
+    credentials(tmp_path, guarded, monkeypatch)
+    pin = resolve(guarded)
+    registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+    assert all(cache.find(sha256(data), len(data)) for data in AMD.everything.values())
+    told = guarded.asked_for("storage", "")
+    assert len(told) >= 3
+    assert all(one.authorization is None for one in told)
+
+
+def test_a_wrong_password_names_the_file_and_never_the_password(
+    guarded: RegistryDouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = credentials(tmp_path, guarded, monkeypatch)
+    path.write_text(path.read_text().replace(BASIC.removeprefix("Basic "), "YW5uOndyb25nLXB3"))
+    error = refusal(guarded)
+    assert error.reference == "image-denied"
+    assert str(path) in error.message
+    assert "wrong-pw" not in str(error)
+    assert "YW5u" not in str(error)
+
+
+def test_a_token_is_asked_for_once_and_only_to_pull() -> None:
+    with registry_double(authentication="bearer") as double:
+        double.hold(AMD, "1")
+        resolve(double)
+    (asked,) = double.asked_for("token", "")
+    assert "scope=repository%3Ademo%2Fapp%3Apull" in asked.path
+    assert "service=double%2C+of+one" in asked.path or "service=double,%20of" in asked.path
+    assert asked.authorization is None
+
+
+def test_a_token_is_renewed_before_its_life_is_over() -> None:
+    now = 0.0
+    with registry_double(authentication="bearer", expires_in=100) as double:
+        asked = Registry(parse(wish(double).reference), WEB, clock=lambda: now)
+        first = asked.headers()
+        now = 74.0
+        assert asked.headers() == first
+        now = 76.0
+        assert asked.headers() != first
+
+
+def test_a_download_goes_on_when_the_registry_ends_its_tokens_early(cache: BlobCache) -> None:
+    image = make_image([tar({f"{number}": os.urandom(50_000)}) for number in range(6)])
+    with registry_double(authentication="bearer") as double:
+        double.hold(image, "1")
+        pin = resolve(double)
+        double.token_uses = 3
+        registry.fetch(pin, ("x86_64",), cache, quiet, connections=2, client=WEB)
+        assert len(double.asked_for("token", "")) > 2
+    assert all(cache.find(sha256(data), len(data)) for data in image.everything.values())
+
+
+def test_a_registry_that_denies_every_token_is_not_asked_for_ever(cache: BlobCache) -> None:
+    with registry_double(authentication="bearer") as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        cache.put(AMD.manifest)
+        double.status["/blobs/"] = 401
+        with pytest.raises(Failed) as caught:
+            registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+        assert len(double.asked) < 30
+    assert caught.value.reference == "download-denied"
+
+
+@pytest.mark.parametrize(
+    ("reference", "realm", "allowed"),
+    [
+        ("registry.example/demo", "https://token.example/x", True),
+        ("registry.example/demo", "http://token.example/x", False),
+        ("registry.example/demo", "http://127.0.0.1/x", False),
+        ("127.0.0.1:5000/demo", "http://127.0.0.1:5001/x", True),
+        ("127.0.0.1:5000/demo", "http://token.example/x", False),
+        ("registry.example/demo", "ftp://token.example/x", False),
+        ("registry.example/demo", "", False),
+        ("registry.example/demo", "https:///x", False),
+    ],
+)
+def test_a_password_is_not_sent_in_the_open(reference: str, realm: str, allowed: bool) -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(f"{request.url.scheme}://{request.url.host}{request.url.path}")
+        if request.url.path == "/v2/":
+            asks = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
+            return httpx.Response(401, headers=asks, content=iter([b""]))
+        return httpx.Response(200, content=iter([b'{"token": "t"}']))
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        asked = Registry(parse(reference), client, Credentials("ann", "secret", "file"))
+        if allowed:
+            assert asked.headers() == {"Authorization": "Bearer t"}
+        else:
+            with pytest.raises(Failed) as caught:
+                asked.headers()
+            assert caught.value.reference == "registry-challenge"
+    assert len(sent) == 1 + allowed
+
+
+@pytest.mark.parametrize("authentication", ["", "basic", "bearer"])
+def test_storage_never_learns_who_asks(
+    authentication: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: BlobCache
+) -> None:
+    with registry_double(authentication=authentication, storage=True) as double:
+        double.hold(AMD, "1")
+        credentials(tmp_path, double, monkeypatch)
+        registry.fetch(resolve(double), ("x86_64",), cache, quiet, client=WEB)
+    stored = double.asked_for("storage", "")
+    assert stored
+    assert not any("authorization" in one.headers for one in stored)
+
+
+def test_a_dropped_layer_goes_on_where_it_stopped(cache: BlobCache) -> None:
+    with registry_double(storage=True) as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        double.asked.clear()
+        double.drops = [100_000]
+        registry.fetch(pin, ("x86_64",), cache, quiet, connections=1, client=WEB)
+        ranges = [
+            one.headers["range"]
+            for one in double.asked_for("storage", "")
+            if "range" in one.headers
+        ]
+    assert len(ranges) == 1
+    layer = AMD.layers[0]
+    found = cache.find(sha256(layer), len(layer))
+    assert found is not None
+    assert found.read_bytes() == layer
+
+
+def test_a_layer_with_other_bytes_is_refused(cache: BlobCache) -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        layer = AMD.layers[0]
+        double.wrong[sha256(layer)] = layer[:-1] + b"x"
+        with pytest.raises(VerificationRefused):
+            registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+        assert cache.find(sha256(layer), len(layer)) is None
+        double.wrong.clear()
+        registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+    assert cache.find(sha256(layer), len(layer)) is not None
+
+
+def test_a_shared_layer_comes_once(cache: BlobCache) -> None:
+    base = tar({"base": NOISE})
+    one, two = (make_image([base, tar({"app": name})]) for name in (b"one", b"two"))
+    assert one.layers[0] == two.layers[0]
+    with registry_double() as double:
+        double.hold(one, "1")
+        double.hold(two, "2")
+        for tag in ("1", "2"):
+            registry.fetch(
+                resolve(double, wish=wish(double, tag)), ("x86_64",), cache, quiet, client=WEB
+            )
+        assert len(double.asked_for("registry", f"blobs/sha256:{sha256(one.layers[0])}")) == 1
+
+
+def test_what_is_in_the_cache_needs_no_registry(cache: BlobCache) -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+    registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+
+
+def test_what_was_fetched_lies_as_an_image_and_is_sound(cache: BlobCache) -> None:
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        registry.fetch(pin, ("x86_64",), cache, quiet, client=WEB)
+    cache.put(objects.IMAGE_VERSION)
+    platform = objects.platform(pin, "x86_64")
+    for found in objects.image_files(platform).values():
+        assert cache.find(found.sha256, found.size) is not None
+
+    def open_blob(wanted: Any) -> Any:
+        path = cache.find(wanted.sha256, wanted.size)
+        assert path is not None
+        return path.open("rb")
+
+    assert check(platform, open_blob).problems == ()
+
+
+def test_progress_of_layers_tells_bytes(cache: BlobCache) -> None:
+    told: list[Progress] = []
+    with registry_double() as double:
+        double.hold(AMD, "1")
+        registry.fetch(resolve(double), ("x86_64",), cache, told.append, client=WEB)
+    assert any("MiB/s" in one.message for one in told)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=300), kind=st.sampled_from(["", OCI["index"], OCI["manifest"]]))
+def test_any_answer_of_a_registry_is_a_pin_or_an_error(
+    served: RegistryDouble, data: bytes, kind: str
+) -> None:
+    served.manifests["demo/app/manifests/1"] = data
+    served.content_types["demo/app/manifests/1"] = kind or "text/html"
+    assert refusal(served).reference == "image-refused"
+
+
+@pytest.fixture
+def served() -> Iterator[RegistryDouble]:
+    with registry_double() as double:
+        yield double
