@@ -15,12 +15,15 @@ from pydantic import Field, StringConstraints, model_validator
 from aibox.schema import Model, Name, RelativePath, Sha256
 
 Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+# Spelt out: `\w` holds the letters of all languages, and takes a tenth of a second to compile.
+_WORD = "[A-Za-z0-9_.-]"
 Repository = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?$")
+    str,
+    StringConstraints(pattern=rf"^[A-Za-z0-9]{_WORD}{{0,95}}(/[A-Za-z0-9]{_WORD}{{0,95}})?$"),
 ]
 # host[:port]/path[:tag], without a digest: the digest is the pin's own field.
 Reference = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][\w.-]*(:[0-9]+)?(/[\w.-]+)+(:[\w.-]+)?$")
+    str, StringConstraints(pattern=rf"^[a-z0-9]{_WORD}*(:[0-9]+)?(/{_WORD}+)+(:{_WORD}+)?$")
 ]
 Size = Annotated[int, Field(ge=0)]
 

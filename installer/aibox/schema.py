@@ -35,9 +35,9 @@ RelativePath = Annotated[
 
 
 class Model(BaseModel):
-    """Frozen, and closed: unknown keys are an error."""
+    """Frozen, and closed: unknown keys are an error. Its parser is made when it is first needed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 M = TypeVar("M", bound=Model)
