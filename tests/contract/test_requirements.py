@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parents[2]
-LOCKS = ("cli.lock", "test.lock")
+LOCKS = ("cli.lock", "packager.lock", "test.lock")
 PIN = re.compile(r"^(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>\S+)(?P<rest>(?:.*\\\n)+.*)", re.M)
 
 
@@ -23,9 +23,10 @@ def locked(name: str) -> dict[str, set[str]]:
     return versions
 
 
-def declared(project: str) -> list[Requirement]:
-    text = (REPOSITORY / project).read_text(encoding="utf-8")
-    return [Requirement(line) for line in tomllib.loads(text)["project"]["dependencies"]]
+def declared(project: str, extra: str = "") -> list[Requirement]:
+    about = tomllib.loads((REPOSITORY / project).read_text(encoding="utf-8"))["project"]
+    more = about["optional-dependencies"][extra] if extra else []
+    return [Requirement(line) for line in (*about["dependencies"], *more)]
 
 
 @pytest.mark.parametrize("name", LOCKS)
@@ -43,22 +44,26 @@ def test_no_index_is_named(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("project", "lock"),
+    ("project", "extra", "lock"),
     [
-        ("pyproject.toml", "cli.lock"),
-        ("pyproject.toml", "test.lock"),
-        ("stacks/rag/app/pyproject.toml", "test.lock"),
+        ("pyproject.toml", "", "cli.lock"),
+        ("pyproject.toml", "packager", "packager.lock"),
+        ("pyproject.toml", "packager", "test.lock"),
+        ("stacks/rag/app/pyproject.toml", "", "test.lock"),
     ],
 )
-def test_the_lock_satisfies_the_project(project: str, lock: str) -> None:
+def test_the_lock_satisfies_the_project(project: str, extra: str, lock: str) -> None:
     versions = locked(lock)
-    for requirement in declared(project):
+    for requirement in declared(project, extra):
         pinned = versions.get(canonicalize_name(requirement.name), set())
         assert pinned, f"{requirement.name} is missing; run requirements/refresh"
         assert all(requirement.specifier.contains(version) for version in pinned), requirement
 
 
-def test_what_is_tested_is_what_is_shipped() -> None:
-    tested = locked("test.lock")
-    differing = {n: v for n, v in locked("cli.lock").items() if tested.get(n) != v}
+@pytest.mark.parametrize(
+    ("part", "whole"), [("cli.lock", "packager.lock"), ("packager.lock", "test.lock")]
+)
+def test_what_is_tested_is_what_is_shipped(part: str, whole: str) -> None:
+    versions = locked(whole)
+    differing = {n: v for n, v in locked(part).items() if versions.get(n) != v}
     assert differing == {}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Checkout
+from .conftest import Checkout, make_checkout
 
 
 def test_arguments_and_the_exit_code_pass_through(ready: Checkout) -> None:
@@ -41,6 +41,39 @@ def test_files_of_the_current_folder_are_not_imported(ready: Checkout, tmp_path:
         [ready.program], cwd=tmp_path, env=ready.surroundings, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (7, "")
+
+
+@pytest.fixture(scope="module")
+def two_environments(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """One where both environments seem made; their Python is a double that tells its own name."""
+    base = tmp_path_factory.mktemp("two")
+    (base / "checkout").mkdir()
+    checkout = make_checkout(base / "checkout", base / "wheels")
+    for name, lock in ((".venv", "cli.lock"), (".venv-packager", "packager.lock")):
+        locked = checkout.lock.with_name(lock)
+        locked.write_text(f"# {lock}\n")
+        python = checkout.root / name / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text('#!/bin/sh\necho "$0"\n')
+        python.chmod(0o755)
+        (checkout.root / name / "made-from").write_text(
+            f"{checkout.root / name}\n{locked.read_text()}"
+        )
+    return checkout
+
+
+@pytest.mark.parametrize("words", [["lock"], ["lock", "--check"], ["bundle", "build", "--json"]])
+def test_the_packagers_commands_have_an_environment_of_their_own(
+    two_environments: Checkout, words: list[str]
+) -> None:
+    assert "/.venv-packager/bin/python" in two_environments.run(*words).stdout
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["--help"], ["install"], ["bundle"], ["bundle", "verify"], ["ask", "lock"]]
+)
+def test_everything_else_does_without(two_environments: Checkout, words: list[str]) -> None:
+    assert "/.venv/bin/python" in two_environments.run(*words).stdout
 
 
 def is_whole(checkout: Checkout) -> bool:
