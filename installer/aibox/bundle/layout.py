@@ -42,6 +42,12 @@ ROOTS_LIMIT = 256
 FOLDER_LIMIT = 10_000
 """Blobs of one volume: a FAT32 folder holds 65,534 entries and a name of 64 digits takes six."""
 
+VOLUMES_LIMIT = 999
+"""Volumes of a split bundle at the most."""
+
+LABEL_LIMIT = INDEX_LIMIT
+"""Bytes of a volume.json at the most: it names every blob once, as the index does."""
+
 _ROOT = re.compile(r"root/([1-9][0-9]{0,5})\.root\.json")
 
 

@@ -1,0 +1,251 @@
+"""How a bundle is divided over volumes, and what each volume says of the division; all pure.
+
+Every volume holds the whole head (all but blobs) and the few blobs that describe the rest, and a
+share of the other blobs: so each can be checked alone and tells what it lacks. `volume.json` is
+not signed and nothing is believed from it: it only gives names to what is missing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, ValidationError, model_validator
+
+from aibox import digest
+from aibox.bundle.finding import COMMAND
+from aibox.bundle.layout import FOLDER_LIMIT, VOLUMES_LIMIT
+from aibox.bundle.sizes import show_size
+from aibox.errors import BadUsage, Fault, VerificationRefused
+from aibox.pins import Blob, Size
+from aibox.schema import Model, Sha256
+
+FORMAT = 1
+
+_ENTRY_BYTES = 192  # A name of 64 digits takes six entries of 32 bytes in a FAT folder.
+_LABEL_ENTRY_BYTES = 67  # A digest, its quotes and a comma.
+_LABEL_VOLUME_BYTES = 64
+_RESERVE_BYTES = 2 << 20
+_RESERVE_SHARE = 200
+"""Kept free: alignment and the tables of the file system (one part in so many)."""
+
+Number = Annotated[int, Field(ge=1, le=VOLUMES_LIMIT)]
+
+
+class Share(Model):
+    """The blobs of one volume beyond those that all have; `size` is their bytes."""
+
+    size: Size
+    blobs: tuple[Sha256, ...]
+
+
+class Label(Model):
+    """volume.json: of which bundle (digest of bundle.json), which volume, the whole division."""
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)]
+    bundle: Sha256
+    number: Number
+    of: Number
+    volumes: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _is_a_division(self) -> Label:
+        if self.of != len(self.volumes) or self.number > self.of:
+            raise ValueError("number, of and volumes contradict one another")
+        counts = Counter(blob for share in self.volumes for blob in share.blobs)
+        if counts and counts.most_common(1)[0][1] > 1:
+            raise ValueError("gives a blob to two volumes")
+        return self
+
+    @property
+    def name(self) -> str:
+        """`volume 2 of 3`."""
+        return f"volume {self.number} of {self.of}"
+
+    @property
+    def share(self) -> Share:
+        """What this volume holds beyond what all hold."""
+        return self.volumes[self.number - 1]
+
+    def missing(self) -> str:
+        """The name of a volume that is not there, and how much it holds."""
+        return f"{self.name} (holds {len(self.share.blobs)} blobs, {show_size(self.share.size)})"
+
+    def other(self, number: int) -> Label:
+        """The label of another volume of the same division."""
+        return self.model_copy(update={"number": number})
+
+    def number_of(self) -> dict[str, int]:
+        """Blob -> number of the volume that should hold it."""
+        return {
+            blob: number
+            for number, share in enumerate(self.volumes, start=1)
+            for blob in share.blobs
+        }
+
+
+def labels(bundle: str, division: Sequence[Sequence[Blob]]) -> tuple[Label, ...]:
+    """The label of each volume; `bundle` is the digest of bundle.json."""
+    shares = tuple(
+        Share(size=sum(blob.size for blob in share), blobs=tuple(blob.sha256 for blob in share))
+        for share in division
+    )
+    return tuple(
+        Label(format=FORMAT, bundle=bundle, number=number, of=len(shares), volumes=shares)
+        for number in range(1, len(shares) + 1)
+    )
+
+
+def dump(label: Label) -> bytes:
+    """The bytes of volume.json."""
+    return digest.canonical_json(label.model_dump(mode="json"))
+
+
+def parse(data: bytes, where: str) -> Label:
+    """Read a volume.json; raises `VerificationRefused` (`volume-label-invalid`)."""
+    try:
+        return Label.model_validate_json(data)
+    except (ValidationError, RecursionError) as error:
+        raise VerificationRefused(
+            "volume-label-invalid",
+            f"volume.json in {where} is not readable, so nobody can tell which volume this is",
+            context=_first_problem(error),
+            hint=f"copy the volume again from where it was written, then: {COMMAND}",
+            fault=Fault.HOST,
+        ) from error
+
+
+def folder_name(label: Label) -> str:
+    """`volume-02-of-12`: sorts as it counts."""
+    width = max(2, len(str(label.of)))
+    return f"volume-{label.number:0{width}}-of-{label.of:0{width}}"
+
+
+def plan_volumes(
+    blobs: Sequence[Blob], volume_bytes: int, head_bytes: int, head_blobs: int = 0
+) -> tuple[tuple[Blob, ...], ...]:
+    """Divide `blobs` (each digest once) over volumes of `volume_bytes`, the same way in any order.
+
+    Greatest first, each into the first volume with room. A file counts as the clusters and folder
+    entries it takes on FAT32 or exFAT, and a reserve is kept for their tables.
+
+    Args:
+        volume_bytes: capacity of one medium as it is sold, in bytes.
+        head_bytes: what lies on every volume, as `head_cost` counts it.
+        head_blobs: how many blobs lie on every volume; they count against `FOLDER_LIMIT`.
+
+    Returns:
+        Per volume its blobs, sorted by digest. One empty volume when there are no blobs.
+
+    Raises:
+        BadUsage: `volume-too-small`, telling the least size; `volumes-too-many`.
+    """
+    cluster = _cluster_bytes(volume_bytes)
+    room = _usable(volume_bytes) - head_bytes
+    costs = sorted(((_cost(blob.size, cluster), blob) for blob in blobs), key=_greatest_first)
+    greatest = costs[0][0] if costs else 0
+    if room < greatest:
+        raise _too_small(volume_bytes, head_bytes, greatest)
+    bins = _Bins(room, max(1, FOLDER_LIMIT - head_blobs))
+    for cost, blob in costs:
+        bins.put(cost, blob)
+    if len(bins.shares) > VOLUMES_LIMIT:
+        raise _too_many(volume_bytes, len(bins.shares))
+    return tuple(tuple(sorted(share, key=_digest)) for share in bins.shares)
+
+
+def head_cost(
+    files: Iterable[int], directories: int, blobs: Iterable[Blob], volume_bytes: int
+) -> int:
+    """Bytes taken on every volume.
+
+    Args:
+        files: sizes of the files and blobs that all volumes hold, in bytes.
+        directories: how many directories there are.
+        blobs: the blobs that are divided; each has a line in volume.json.
+    """
+    cluster = _cluster_bytes(volume_bytes)
+    label = sum(_LABEL_ENTRY_BYTES for _ in blobs) + VOLUMES_LIMIT * _LABEL_VOLUME_BYTES
+    return sum(_cost(size, cluster) for size in (*files, label)) + directories * cluster
+
+
+@dataclass
+class _Bins:
+    """First fit. What is put comes in falling order of cost, which keeps the search short."""
+
+    room: int
+    most: int
+
+    def __post_init__(self) -> None:
+        self.shares: list[list[Blob]] = [[]]
+        self._free = [self.room]
+        self._cost, self._from = 0, 0
+
+    def put(self, cost: int, blob: Blob) -> None:
+        if cost != self._cost:
+            self._cost, self._from = cost, 0
+        number = self._from
+        while number < len(self.shares) and not self._fits(number, cost):
+            number += 1
+        if number == len(self.shares):
+            self.shares.append([])
+            self._free.append(self.room)
+        self._from = number  # What does not take this blob takes none of its size.
+        self.shares[number].append(blob)
+        self._free[number] -= cost
+
+    def _fits(self, number: int, cost: int) -> bool:
+        return self._free[number] >= cost and len(self.shares[number]) < self.most
+
+
+def _greatest_first(item: tuple[int, Blob]) -> tuple[int, str]:
+    return -item[0], item[1].sha256
+
+
+def _digest(blob: Blob) -> str:
+    return blob.sha256
+
+
+def _cluster_bytes(volume_bytes: int) -> int:
+    """32 KiB up to 32 GB (FAT32), above it 128 KiB (exFAT as media are sold)."""
+    return (32 << 10) if volume_bytes <= 32 * 10**9 else (128 << 10)
+
+
+def _cost(size: int, cluster: int) -> int:
+    return -(-size // cluster) * cluster + _ENTRY_BYTES
+
+
+def _usable(volume_bytes: int) -> int:
+    return volume_bytes - volume_bytes // _RESERVE_SHARE - _RESERVE_BYTES
+
+
+def _too_small(volume_bytes: int, head_bytes: int, greatest: int) -> BadUsage:
+    megabyte = 10**6
+    least = (head_bytes + greatest + _RESERVE_BYTES) * _RESERVE_SHARE // (_RESERVE_SHARE - 1)
+    shown = f"{-(-least // megabyte) + 1}MB"
+    return BadUsage(
+        "volume-too-small",
+        f"a volume of {show_size(volume_bytes)} cannot hold what every volume holds"
+        f" ({show_size(head_bytes)}) and the greatest blob ({show_size(greatest)})",
+        context=f"least size: {shown}",
+        hint=f"give at least: ./aibox bundle build --volume-size {shown}",
+        fault=Fault.YOU,
+    )
+
+
+def _too_many(volume_bytes: int, count: int) -> BadUsage:
+    return BadUsage(
+        "volumes-too-many",
+        f"volumes of {show_size(volume_bytes)} would be {count}; {VOLUMES_LIMIT} are the limit",
+        hint="give a greater size: ./aibox bundle build --volume-size 25GB",
+        fault=Fault.YOU,
+    )
+
+
+def _first_problem(error: ValidationError | RecursionError) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the whole file'}: {first['msg']}"
