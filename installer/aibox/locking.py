@@ -8,26 +8,43 @@ from __future__ import annotations
 import datetime
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from aibox import lock as locks
+from aibox import objects, profile, release
 from aibox import plan as plans
-from aibox import profile, release
 from aibox.box import host, packages, wheels
 from aibox.box.wheels import WheelPin
+from aibox.bundle import licences
+from aibox.bundle.manifest import Kind
 from aibox.content import Content
 from aibox.errors import BadUsage, Failed, Fault
 from aibox.lock import ModelsLock, Wheel
+from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet
 from aibox.plan import Target
+from aibox.profile import FileWish, ImageWish, ModelWish, PackagesWish
 from aibox.progress import Progress, Report
 from aibox.release import Release
 
 if TYPE_CHECKING:
+    from aibox.bundle.build.cache import BlobCache
     from aibox.bundle.build.resolve import Resolvers
     from aibox.bundle.build.review import Change
 
 STEP = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where this packager asks: a file of mirrors, a file with the hub's token; both optional.
+
+    Without, $AIBOX_MIRRORS and apt's own configuration, and HF_TOKEN.
+    """
+
+    mirrors: Path | None = None
+    hub_token: Path | None = None
 
 
 def run(
@@ -37,6 +54,7 @@ def run(
     report: Report,
     *,
     write: bool,
+    sources: Sources = Sources(),
 ) -> tuple[Change, ...]:
     """Resolve the profiles `names` (all when empty) and write models.lock; returns what changed.
 
@@ -44,7 +62,7 @@ def run(
     """
     if not write:
         return check(content, names)
-    return update(content, names, upgrade, report, resolvers(report), _today())
+    return update(content, names, upgrade, report, resolvers(report, sources), _today())
 
 
 def update(
@@ -100,27 +118,65 @@ def release_of(content: Content, name: str) -> Release:
     return release.make(locks.load(content.lockfile), profile.load(content.profiles, name))
 
 
-def resolvers(report: Report) -> Resolvers:
-    """Everybody there is to ask: the package index, with uv."""
+def resolvers(report: Report, sources: Sources) -> Resolvers:
+    """Everybody there is to ask: a hub, registries, archives, web servers, the package index."""
     from aibox.bundle.build.resolve import Resolvers
 
     return Resolvers(
         wheels=lambda wishes, keep: _resolve(wishes, keep, report),
         describe=lambda found: _describe(found, report),
-        model=lambda wish, _known: _nobody(wish.name),
-        image=lambda wish, _known, _architectures: _nobody(wish.name),
-        packages=lambda wish, _architecture: _nobody(wish.name),
-        file=lambda wish, _known: _nobody(wish.name),
+        model=lambda wish, known: _model(wish, known, report, sources),
+        image=lambda wish, known, machines: _image(wish, known, machines, report),
+        packages=lambda wish, machine: _packages(wish, machine, report, sources),
+        file=lambda wish, known: _file(wish, known, report),
     )
 
 
-def _nobody(name: str) -> NoReturn:
-    raise Failed(
-        "resolver-missing",
-        f"this version cannot resolve {name!r}",
-        hint="leave the wish out of the profile: ./aibox lock --check",
-        fault=Fault.US,
+def _model(wish: ModelWish, known: ModelPin | None, report: Report, sources: Sources) -> ModelPin:
+    try:
+        from aibox.bundle.build import hub
+    except ModuleNotFoundError as error:
+        raise Failed(
+            "packager-tools-missing",
+            f"resolving models needs {error.name}, which only a packager's machine has",
+            hint="let the launcher of the checkout make its environment: ./aibox lock",
+            fault=Fault.HOST,
+        ) from error
+    return hub.resolve(
+        wish,
+        known,
+        _cache(),
+        report,
+        token_file=sources.hub_token,
+        classify=lambda licence: licences.classify(licence, Kind.MODEL),
     )
+
+
+def _image(
+    wish: ImageWish, known: ImagePin | None, machines: Sequence[str], report: Report
+) -> ImagePin:
+    from aibox.bundle.build import registry
+
+    return registry.resolve(wish, known, machines, report, classify=licences.classify)
+
+
+def _packages(wish: PackagesWish, machine: str, report: Report, sources: Sources) -> PackageSet:
+    from aibox.bundle.build import debian, mirrors_file
+
+    architecture = objects.PLATFORMS.get(machine, machine).removeprefix("linux/")
+    return debian.resolve(wish, architecture, mirrors_file.read(sources.mirrors), report)
+
+
+def _file(wish: FileWish, known: FilePin | None, report: Report) -> FilePin:
+    from aibox.bundle.build import files
+
+    return files.resolve(wish, known, _cache(), report)
+
+
+def _cache() -> BlobCache:
+    from aibox.bundle.build.cache import BlobCache, default_folder
+
+    return BlobCache(default_folder())
 
 
 def _today() -> datetime.date:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aibox import pipeline
+from aibox import content, locking
 from aibox.cli import show
 from aibox.cli.options import AsJson
-from aibox.cli.workplace import workplace
 from aibox.errors import BadUsage, Fault
+from aibox.locking import Sources
 
 
 def lock(
@@ -27,6 +28,14 @@ def lock(
             "--upgrade", help="Model, image, package or file to move, alone; may be repeated."
         ),
     ] = None,
+    mirrors: Annotated[
+        Path | None,
+        typer.Option("--mirrors", help="File of archives to have packages from."),
+    ] = None,
+    hub_token: Annotated[
+        Path | None,
+        typer.Option("--hub-token", help="File (mode 0600) with the token of the model hub."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write models.lock anew from profiles and their wishes, prompts, questions and the app."""
@@ -39,7 +48,14 @@ def lock(
             fault=Fault.YOU,
         )
     with show.progress() as report:
-        changes = pipeline.lock(workplace(report), profile or [], upgrade or [], write=not check)
+        changes = locking.run(
+            content.find(),
+            profile or [],
+            upgrade or [],
+            report,
+            write=not check,
+            sources=Sources(mirrors, hub_token),
+        )
     rows = [change.model_dump() for change in changes]
     show.data(rows) if as_json else show.table(rows, ("name", "state", "current", "desired"))
     stale = sum(change.out_of_date for change in changes)
