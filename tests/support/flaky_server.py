@@ -24,6 +24,8 @@ class Faults:
     drop_after: int = 0
     """Bytes of a body after which the connection breaks, `drops` times."""
     drops: int = 0
+    reset: bool = False
+    """Breaks lose what is under way (RST instead of FIN)."""
     statuses: list[int] = field(default_factory=list)
     """Answers given instead of the first ones asked for."""
     retry_after: str = ""
@@ -183,7 +185,7 @@ class FileHandler(BaseHTTPRequestHandler):
             return False
         with self.server.turn:
             faults.drops -= 1
-        if faults.drops % 2:
+        if faults.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.close_connection = True
         return True

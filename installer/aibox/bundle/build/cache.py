@@ -90,6 +90,10 @@ class BlobCache:
             raise refused(path, error) from error
         return path if stamp[2] == size else None
 
+    def has(self, sha256: str) -> bool:
+        """Whether there is a file of this name: a look, not a proof."""
+        return (self._blobs / _checked(sha256)).exists()
+
     def part(self, sha256: str) -> Path:
         """Where the bytes of a digest lie until all have come; write to it within `claim`."""
         return self._parts / _checked(sha256)

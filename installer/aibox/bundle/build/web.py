@@ -79,11 +79,11 @@ def opened(
             secret = authorize() if authorize is not None and _origin(url) == own else {}
             sent = {**headers, **secret, "Accept-Encoding": "identity"}
             with client.stream("GET", url, headers=sent, follow_redirects=False) as response:
-                if not response.has_redirect_location:
+                if response.next_request is None:
                     _judge(response, what)
                     yield response
                     return
-                url = _next(url, response.headers["Location"], what)
+                url = _next(url, response.next_request.url, what)
     except httpx.TransportError as error:
         raise _broken(url, what, error) from error
     raise _failed("download-loops", f"{what}: more than {REDIRECTS} redirects", url)
@@ -127,11 +127,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def _next(url: httpx.URL, location: str, what: str) -> httpx.URL:
-    try:
-        target = url.join(location)
-    except httpx.InvalidURL:
-        raise _failed("download-misdirected", f"{what}: a redirect to no address", url) from None
+def _next(url: httpx.URL, target: httpx.URL, what: str) -> httpx.URL:
     if target.scheme not in ("http", "https") or (url.scheme, target.scheme) == ("https", "http"):
         raise _failed(
             "download-misdirected", f"{what}: a redirect from {url.scheme} to {target.scheme}", url
