@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from aibox import activate, health, locking, provision, stage
+from aibox import activate, health, locking, programs, provision, receiving, stage, trusting
 from aibox import doctor as diagnosis
 from aibox import gc as collector
 from aibox import preflight as judging
 from aibox import recover as recovery
 from aibox import status as reporting
 from aibox.assistant import Added, Assistant
-from aibox.box import guard
+from aibox.box import guard, host
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
 from aibox.box.transaction import Outcome, Transaction, staging
+from aibox.box.trust_store import TrustStore
 from aibox.errors import AiboxError, BadUsage, Failed, Fault
 from aibox.plan import Current, Plan
 from aibox.preflight import Finding
@@ -38,9 +39,6 @@ from aibox.prepare import (
 from aibox.record import Action, Entry
 from aibox.release import Release
 from aibox.verdict import Verdict
-
-if TYPE_CHECKING:
-    from aibox.bundle.build.review import Change
 
 ASK_TIMEOUT_S = 120.0
 
@@ -59,8 +57,14 @@ class Installed:
 
 def preflight(place: Workplace, wish: Wish) -> tuple[Finding, ...]:
     """Judge this host for a plan; changes nothing."""
-    prepared = prepare(place, wish)
-    return _judge(Store(place.root), place, prepared)
+    with prepare(place, wish) as prepared:
+        return _judge(Store(place.root), place, prepared)
+
+
+def plan(place: Workplace, wish: Wish) -> Plan:
+    """What an installation would do; does nothing."""
+    with prepare(place, wish) as prepared:
+        return prepared.plan
 
 
 def _judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
@@ -77,29 +81,65 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
     Raises `PreflightVeto`, `RolledBack`, and what
     the verbs raise; the record says how it ended.
     """
-    # Before the box is touched (or made): a wrong option must leave nothing behind.
-    prepared, seen = prepare(place, wish), Store(place.root).current()
-    with _recovered(place) as (store, lock_fd):
+    with ExitStack() as closing:
+        # Before the box is touched (or made): a wrong option must leave nothing behind.
+        prepared, seen = closing.enter_context(prepare(place, wish)), Store(place.root).current()
+        store, lock_fd = closing.enter_context(_recovered(place))
         now = current(store)
         if store.current() != seen:
-            prepared = prepare(place, wish)
+            prepared = closing.enter_context(prepare(place, wish))
         if now is not None and _is_whole(store, now, prepared):
             provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
-            return _already(place, store, now, prepared)
-        confirm(prepared.plan, now is None)
-        refusal = judging.veto(_judge(store, place, prepared), profile=prepared.plan.profile)
-        if refusal is not None:
-            raise refusal
-        provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
-        return _install(place, store, prepared, action)
+            done = _already(place, store, now, prepared)
+        else:
+            confirm(prepared.plan, now is None)
+            refusal = judging.veto(_judge(store, place, prepared), profile=prepared.plan.profile)
+            if refusal is not None:
+                raise refusal
+            provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
+            done = _install(place, store, prepared, action)
+        _settle(store, prepared)
+        return done
 
 
 def _install(place: Workplace, store: Store, prepared: Prepared, action: Action) -> Installed:
-    plan = prepared.plan
-    with staging(store, action, release=plan.release, plan=plan.digest) as transaction:
-        number = stage.run(store, prepared.material, place.report)
+    plan, material = prepared.plan, prepared.material
+    with staging(
+        store,
+        action,
+        release=plan.release,
+        plan=plan.digest,
+        provenance=material.provenance,
+    ) as transaction:
+        number = _stage(place, store, prepared)
         outcome = _activate(place, store, number, action, transaction)
     return Installed(number, plan, outcome)
+
+
+def _stage(place: Workplace, store: Store, prepared: Prepared) -> int:
+    """Seal the generation and, from a bundle, have its command line in the box."""
+    received = prepared.received
+    if received is None:
+        return stage.run(store, prepared.material, place.report)
+    with receiving.explaining(received):
+        number = stage.run(store, prepared.material, place.report)
+    programs.ensure(
+        store,
+        received.program,
+        host.architecture(),
+        receiving.first_steps(received),
+        place.report,
+    )
+    return number
+
+
+def _settle(store: Store, prepared: Prepared) -> None:
+    """The bundle serves: remember it, so that nothing older is taken for newer again.
+
+    Done again after a crash between the commit and this, by the next run of the same command.
+    """
+    if prepared.received is not None and prepared.received.verified is not None:
+        trusting.accept(TrustStore(store.layout.root, store.filesystem), prepared.received.verified)
 
 
 def _is_whole(store: Store, now: Current, prepared: Prepared) -> bool:
@@ -263,7 +303,9 @@ def collect(place: Workplace, keep: int) -> collector.Freed:
     """Free generations, blobs and environments that nothing worth keeping needs."""
     with _recovered(place) as (store, _):
         require_current(store)
-        return collector.collect(store, keep)
+        freed = collector.collect(store, keep)
+        programs.sweep(store, place.content.program)
+        return freed
 
 
 def uninstall(place: Workplace, purge: bool) -> None:
@@ -355,13 +397,3 @@ def remove_document(place: Workplace, document: str) -> None:
 
 def _assistant(place: Workplace) -> Assistant:
     return Assistant(port_of(require_current(Store(place.root))))
-
-
-# -- the packager's side ------------------------------------------------------------------------
-
-
-def lock(
-    place: Workplace, profiles: Sequence[str], upgrade: Sequence[str], *, write: bool
-) -> tuple[Change, ...]:
-    """Resolve models.lock anew; what it changes. Without `write`, what is out of date in it."""
-    return locking.run(place.content, profiles, upgrade, place.report, write=write)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from aibox import lock, profile, release
+from aibox import lock, profile, receiving, release, stage
 from aibox import plan as plans
 from aibox import site as sites
-from aibox.box import host
+from aibox.box import host, program_link
 from aibox.box.store import Store
+from aibox.box.trust_store import TrustStore
 from aibox.bundle import source
+from aibox.bundle.source import Opener
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
+from aibox.objects import Placed
 from aibox.plan import Current, Plan, Target
 from aibox.progress import Progress, Report
+from aibox.receiving import Received, Terms
+from aibox.record import Provenance
 from aibox.release import Release
 from aibox.render import render, render_unit
 from aibox.site import Engine, Server, Site
@@ -38,7 +44,10 @@ class Workplace:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user asked for; None stands for "as the box has it now, or the default"."""
+    """What the user asked for; None stands for "as the box has it now, or the default".
+
+    `bundle` names the media of a bundle: without any, the release comes from the checkout.
+    """
 
     profile: str | None = None
     lockfile: Path | None = None
@@ -47,14 +56,20 @@ class Wish:
     engine_url: str | None = None
     engine_model: str | None = None
     engine_key_file: Path | None = None
+    bundle: tuple[Path, ...] = ()
+    terms: Terms = field(default_factory=Terms)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A verified release with its plan and everything needed to stage it."""
+    """A verified release with its plan and everything needed to stage it.
+
+    `received` is the open bundle that it comes from, None for a checkout.
+    """
 
     material: Material
     unit: bytes
+    received: Received | None = None
 
     @property
     def plan(self) -> Plan:
@@ -62,12 +77,56 @@ class Prepared:
         return self.material.plan
 
 
-def prepare(place: Workplace, wish: Wish) -> Prepared:
-    """Verify the release's files and make the plan; changes nothing."""
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where a release and its bytes come from."""
+
+    release: Release
+    openers: Mapping[str, Opener]
+    derived: tuple[Placed, ...] = ()
+    provenance: Provenance | None = None
+    received: Received | None = None
+
+
+@contextmanager
+def prepare(place: Workplace, wish: Wish) -> Iterator[Prepared]:
+    """Verify the release's files and make the plan; changes nothing.
+
+    A bundle's media stay open for the block.
+    """
     store = Store(place.root)
     now = current(store)
-    lockfile = (wish.lockfile or place.content.lockfile).absolute()
+    site = _site(wish, now)
+    with _origin(place, wish, now) as origin:
+        prepared = _prepared(place, origin, site, now)
+        if origin.received is not None and not origin.received.media.missing_volumes:
+            lacking = stage.missing(store, prepared.material)
+            stage.refuse_missing(prepared.material, lacking)
+        yield prepared
+
+
+@contextmanager
+def _origin(place: Workplace, wish: Wish, now: Current | None) -> Iterator[_Origin]:
     name = wish.profile or (now.release.profile if now else None)
+    if not wish.bundle:
+        yield _checkout(place, wish, name)
+        return
+    trust = TrustStore(place.root)
+    with receiving.receive(trust, wish.bundle, wish.terms, place.report) as received:
+        machine = host.architecture()
+        made = receiving.release_of(received, name, machine)
+        place.say("verify", f"release {made.id[:12]} of {', '.join(map(str, wish.bundle))}")
+        yield _Origin(
+            made,
+            received.carried,
+            receiving.program_files(received, machine),
+            received.provenance,
+            received,
+        )
+
+
+def _checkout(place: Workplace, wish: Wish, name: str | None) -> _Origin:
+    lockfile = (wish.lockfile or place.content.lockfile).absolute()
     if name is None:
         raise BadUsage(
             "profile-missing",
@@ -76,30 +135,39 @@ def prepare(place: Workplace, wish: Wish) -> Prepared:
             fault=Fault.YOU,
         )
     made = release.make(lock.load(lockfile), profile.load(place.content.profiles, name))
-    site = _site(wish, now)
     place.say("verify", f"{len(made.artifacts)} files against {lockfile.name}")
-    files = source.Checkout((lockfile.parent, place.content.root)).check(made)
-    return _prepared(place, made, site, files, now)
+    return _Origin(made, source.Checkout((lockfile.parent, place.content.root)).openers(made))
 
 
-def _prepared(
-    place: Workplace, made: Release, site: Site, files: Mapping[str, Path], now: Current | None
-) -> Prepared:
-    target = Target(python=host.python_tag(), tags=tuple(map(str, host.wheel_tags())))
+def _prepared(place: Workplace, origin: _Origin, site: Site, now: Current | None) -> Prepared:
+    made = origin.release
+    target = Target(
+        python=host.python_tag(),
+        tags=tuple(map(str, host.wheel_tags())),
+        architecture=host.architecture(),
+    )
     wheels = plans.select_wheels(made.wheels, target)
     environment = plans.environment_id([item.sha256 for item in wheels], target.python)
-    templates = source.templates(made, files)
+    templates = source.templates(made, origin.openers)
     rendered = render(made, site, environment, templates)
-    launcher = str(place.content.root / "aibox")
     return Prepared(
         Material(
             release=made,
-            plan=plans.make(made, site, target, rendered, wheels, now),
+            plan=plans.make(made, site, target, rendered, wheels, now, origin.derived),
             rendered=rendered.files,
-            files=files,
+            openers=origin.openers,
+            provenance=origin.provenance,
         ),
-        render_unit(templates, str(place.root), launcher),
+        render_unit(templates, str(place.root), str(launcher(place, origin.received))),
+        origin.received,
     )
+
+
+def launcher(place: Workplace, received: Received | None) -> Path:
+    """What starts the box after a reboot: the program in the box where there is one."""
+    if received is not None or place.content.program is not None:
+        return program_link.link(place.root)
+    return place.content.root / "aibox"
 
 
 def _site(wish: Wish, now: Current | None) -> Site:

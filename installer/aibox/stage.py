@@ -5,50 +5,105 @@ Nothing serves yet when this returns; everything that can be wrong with bytes ha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
-from aibox.box import environment, wheels
+from aibox.box import environment, importing, wheels
+from aibox.box.importing import Incoming
 from aibox.box.store import Store
 from aibox.box.wheels import WheelPin
+from aibox.bundle import weights
+from aibox.errors import BadUsage, Fault
 from aibox.lock import Wheel
 from aibox.plan import Plan, Wanted
 from aibox.progress import Meter, Progress, Report
+from aibox.record import Provenance
 from aibox.release import Release
 
 STEP = "stage"
 _WHEELS = "tree/wheels/"
+_MODELS = "tree/models/"
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a generation is made from: its release, plan, rendered files, and files on disk.
+    """What a generation is made from: its release, plan, rendered files, and where bytes are.
 
-    `files` maps a release target (below `tree/`) to the file that holds it.
+    `openers` open an object by its digest; packages that none opens come from the index.
     """
 
     release: Release
     plan: Plan
     rendered: Mapping[str, bytes]
-    files: Mapping[str, Path]
+    openers: Mapping[str, Callable[[], BinaryIO]]
+    provenance: Provenance | None = None
 
 
 def run(store: Store, material: Material, report: Report) -> int:
     """Return the number of a sealed generation whose bytes are all verified. Re-runnable.
 
-    Raises what the store, the package index and the packages raise (`AiboxError`).
+    Raises what the store, the package index, the media and the packages raise (`AiboxError`).
     """
-    _import_files(store, material, report)
-    _import_wheels(store, material, report)
+    plan = material.plan
+    lacking = missing(store, material)
+    refuse_missing(material, lacking)
+    offered = [item for item in plan.tree if item.sha256 in material.openers]
+    _import(store, offered, material.openers, "files of the release", report)
+    _import_packages(store, material, lacking, report)
+    _refuse_dangerous_models(store, plan)
     number = store.prepare_generation(
         material.release.manifest(),
-        {item.path.removeprefix("tree/"): item.sha256 for item in material.plan.tree},
-        {**material.rendered, "plan.json": material.plan.stored()},
+        {item.path.removeprefix("tree/"): item.sha256 for item in plan.tree},
+        {**material.rendered, "plan.json": plan.stored()},
     )
-    report(Progress(STEP, f"generation {number} is sealed: {len(material.plan.tree)} files"))
-    _install_packages(store, number, material.plan.environment, report)
+    report(Progress(STEP, f"generation {number} is sealed: {len(plan.tree)} files"))
+    _install_packages(store, number, plan.environment, report)
     return number
+
+
+def missing(store: Store, material: Material) -> list[Wanted]:
+    """What neither the source of the bytes nor the store has; the store's bytes are hashed."""
+    return [
+        item
+        for item in material.plan.tree
+        if item.sha256 not in material.openers and store.verify(item.sha256) is not None
+    ]
+
+
+def refuse_missing(material: Material, lacking: Iterable[Wanted]) -> None:
+    """Raise `BadUsage` unless all that is lacking can come from the package index."""
+    index = material.provenance is None
+    needed = [item for item in lacking if not (index and item.path.startswith(_WHEELS))]
+    if not needed:
+        return
+    size = sum(item.size for item in needed)
+    raise BadUsage(
+        "release-incomplete",
+        f"{len(needed)} files of the release ({size / 1e6:.1f} MB) are neither here nor in the box",
+        context=", ".join(item.path for item in needed[:5]),
+        hint=_way_to_complete(material, needed),
+        fault=Fault.YOU,
+    )
+
+
+def _way_to_complete(material: Material, needed: list[Wanted]) -> str:
+    if material.provenance is None:
+        return (
+            "models, images and system packages come in a bundle: ./aibox bundle build "
+            f"--profile {material.release.profile} --output DIR"
+        )
+    if all(item.path.startswith(_MODELS) for item in needed):
+        return (
+            "put the model's files into a folder, then: ./aibox install --bundle BUNDLE "
+            "--weights FOLDER"
+        )
+    return (
+        "a delta fits only the box it was made for; ask for a full bundle, or for one made against "
+        "what this box has: ./aibox have"
+    )
 
 
 def _install_packages(store: Store, number: int, name: str, report: Report) -> None:
@@ -61,42 +116,47 @@ def _install_packages(store: Store, number: int, name: str, report: Report) -> N
     )
 
 
-def _import_files(store: Store, material: Material, report: Report) -> None:
-    wanted = [item for item in material.plan.tree if not item.path.startswith(_WHEELS)]
-    sources = {item.path: material.files[item.path.removeprefix("tree/")] for item in wanted}
-    _import(store, wanted, sources, "project files", report)
-
-
-def _import_wheels(store: Store, material: Material, report: Report) -> None:
-    wanted = [item for item in material.plan.tree if item.path.startswith(_WHEELS)]
-    missing = [item for item in wanted if store.verify(item.sha256) is not None]
-    folder = store.layout.staging / "packages"
-    if missing:
-        report(Progress(STEP, f"fetching {len(missing)} packages from the configured index"))
+def _import_packages(
+    store: Store, material: Material, wanted: Iterable[Wanted], report: Report
+) -> None:
+    items, folder = list(wanted), store.layout.staging / "packages"
+    if items:
+        report(Progress(STEP, f"fetching {len(items)} packages from the configured index"))
         wheels.fetch(
-            pins(material.release.wheels, missing),
+            pins(material.release.wheels, items),
             folder,
             lambda line: report(Progress(STEP, line)),
         )
-    _import(store, missing, _paths(folder, missing), "packages", report)
+    openers = {
+        item.sha256: partial(_open, folder / item.path.removeprefix(_WHEELS)) for item in items
+    }
+    _import(store, items, openers, "packages", report)
     store.filesystem.remove_tree(folder)
 
 
-def _paths(folder: Path, wanted: Iterable[Wanted]) -> dict[str, Path]:
-    return {item.path: folder / item.path.removeprefix(_WHEELS) for item in wanted}
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb", buffering=0)
 
 
 def _import(
     store: Store,
-    wanted: Iterable[Wanted],
-    sources: Mapping[str, Path],
+    items: Iterable[Wanted],
+    openers: Mapping[str, Callable[[], BinaryIO]],
     what: str,
     report: Report,
 ) -> None:
-    items = list(wanted)
-    meter = Meter(STEP, what, sum(item.size for item in items), report)
-    for item in items:
-        store.import_stream(sources[item.path], item.sha256, item.size, meter.add)
+    incoming = [Incoming(item.sha256, item.size, openers[item.sha256]) for item in items]
+    meter = Meter(STEP, what, sum(item.size for item in incoming), report)
+    importing.import_all(store, incoming, meter.add)
+
+
+def _refuse_dangerous_models(store: Store, plan: Plan) -> None:
+    """The same rules as at build time: a bundle may come from another builder."""
+    for item in plan.tree:
+        if item.path.startswith(_MODELS):
+            model, _, path = item.path.removeprefix(_MODELS).partition("/")
+            with store.layout.blob(item.sha256).open("rb") as stream:
+                weights.refuse(weights.check_file(path, stream, item.size), model)
 
 
 def pins(packages: Iterable[Wheel], wanted: Iterable[Wanted]) -> list[WheelPin]:

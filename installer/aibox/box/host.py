@@ -37,6 +37,16 @@ def python_tag() -> str:
     return f"{tags.interpreter_name()}{tags.interpreter_version()}-{platform}"
 
 
+def architecture() -> str:
+    """The processor as the kernel names it, such as `x86_64`."""
+    return os.uname().machine
+
+
+def name() -> str:
+    """What this host calls itself."""
+    return socket.gethostname()
+
+
 def wheel_tags() -> tuple[tags.Tag, ...]:
     """The builds of a package that run here, the best first."""
     return tuple(tags.sys_tags())

@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from aibox.pins import Blob, Redistribution, Size
-from aibox.profile import Runtime
+from aibox.profile import Requires, Runtime
 from aibox.schema import Model, Name, RelativePath, Sha256
 
 FORMAT = 1
@@ -48,13 +48,17 @@ class Component(Model):
 
 
 class ReleaseEntry(Model):
-    """A release in the bundle; `manifest` is the blob whose digest is its id."""
+    """A release in the bundle; `manifest` is the blob whose digest is its id.
+
+    `requires` repeats what it asks of a host, for whoever only looks.
+    """
 
     id: Sha256
     profile: Name
     title: str
     runtime: Runtime
     manifest: Blob
+    requires: Requires | None = None
 
 
 class Proof(Model):

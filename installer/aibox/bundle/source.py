@@ -1,19 +1,24 @@
 """Where the bytes of a release come from before they are in a store.
 
 A checkout has every file of its trees; Python packages come from the index configured for pip
-(see `box/wheels.py`). Nothing is believed: the store compares every byte with its digest.
+(see `box/wheels.py`). A bundle has everything (`bundle/media.py`). Nothing is believed: the store
+compares every byte with its digest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from aibox import digest
 from aibox.errors import Fault, VerificationRefused
 from aibox.lock import Role
 from aibox.release import Artifact, Release
+
+# Opens an object for reading from its start; what it gives is not believed yet.
+Opener = Callable[[], BinaryIO]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +47,36 @@ class Checkout:
             fault=Fault.YOU,
         )
 
-    def check(self, release: Release) -> Mapping[str, Path]:
-        """Every artifact by target, each hashed; the `verify` step of a checkout."""
-        return {item.target: self.find(item) for item in release.artifacts}
+    def openers(self, release: Release) -> dict[str, Opener]:
+        """Every artifact by digest, each hashed; the `verify` step of a checkout."""
+        return {item.sha256: opener(self.find(item)) for item in release.artifacts}
 
 
-def templates(release: Release, files: Mapping[str, Path]) -> dict[str, bytes]:
-    """The release's template texts, by name, re-checked after reading."""
-    found = {}
-    for item in release.of_role(Role.TEMPLATES):
-        data = files[item.target].read_bytes()
-        if digest.of_bytes(data) != item.sha256:
-            raise VerificationRefused(
-                "artifact-differs",
-                f"{item.source} changed while it was read",
-                hint="run the command again when nothing edits the checkout: ./aibox lock --check",
-                fault=Fault.YOU,
-            )
-        found[item.target.removeprefix(f"{Role.TEMPLATES.value}/")] = data
-    return found
+def opener(path: Path) -> Opener:
+    """Opens a file that lies on this host."""
+    return lambda: path.open("rb", buffering=0)
+
+
+def templates(release: Release, openers: Mapping[str, Opener]) -> dict[str, bytes]:
+    """The release's template texts, by name, each compared with its digest."""
+    return {
+        item.target.removeprefix(f"{Role.TEMPLATES.value}/"): read(
+            openers, item.sha256, item.size, item.source
+        )
+        for item in release.of_role(Role.TEMPLATES)
+    }
+
+
+def read(openers: Mapping[str, Opener], sha256: str, size: int, what: str) -> bytes:
+    """A small object as a whole; raises `VerificationRefused` when its bytes are others."""
+    with openers[sha256]() as stream:
+        data = stream.read(size + 1)
+    if digest.of_bytes(data) != sha256:
+        raise VerificationRefused(
+            "artifact-differs",
+            f"{what} is not what the release names ({sha256[:12]})",
+            hint="check where the bytes come from, then: ./aibox lock --check"
+            " — or, for a bundle: ./aibox bundle verify BUNDLE",
+            fault=Fault.UPSTREAM,
+        )
+    return data

@@ -20,7 +20,7 @@ from aibox.cli.options import (
 )
 from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
-from aibox.prepare import Wish, prepare
+from aibox.prepare import Wish
 
 
 def preflight(
@@ -57,7 +57,7 @@ def plan(
     """Show what an install would do, and what it would change; does nothing."""
     wish = Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file)
     with show.progress() as report:
-        made = prepare(workplace(report), wish).plan
+        made = pipeline.plan(workplace(report), wish)
     if as_json:
         show.data({**made.model_dump(mode="json"), "digest": made.digest, "bytes": made.size})
         return
