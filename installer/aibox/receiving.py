@@ -1,0 +1,363 @@
+"""Receive: from media to a release that may be believed, with nothing changed.
+
+In this order: the head is read and its signatures are judged; the index and the release are read
+and compared with the digests in the head; names and sizes of everything on the media are compared
+with the index. The bytes of the other objects are hashed once, while they are taken into the store.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from aibox import digest, objects, release, trusting
+from aibox.box.trust_store import TrustStore
+from aibox.bundle import checking, index
+from aibox.bundle.checking import ContentReport
+from aibox.bundle.layout import (
+    BLOBS,
+    INDEX_LIMIT,
+    MANIFEST,
+    REVOCATIONS,
+    SSH_SIGNATURE,
+    root_version,
+)
+from aibox.bundle.manifest import Description, Index, ProgramListing, Reason
+from aibox.bundle.media import Media
+from aibox.bundle.source import Opener, opener
+from aibox.bundle.trust.head import Head, Verified, read_unverified
+from aibox.errors import BadUsage, Fault, VerificationRefused
+from aibox.objects import Placed
+from aibox.pins import Blob
+from aibox.progress import Progress, Report
+from aibox.record import Provenance
+from aibox.release import Release
+
+STEP = "verify"
+PROGRAM = "program"
+"""Folder of a generation's tree that holds the command line as its bundle carried it."""
+
+_RELEASE_LIMIT = 32 << 20
+# What `--allow-unsigned` lets pass: nobody known vouches for it. What somebody revoked, replayed
+# or signed twice is refused all the same.
+_WITHOUT_VOUCHER = frozenset(
+    {
+        "bundle-unsigned",
+        "bundle-key-unknown",
+        "bundle-signature-wrong",
+        "bundle-too-few-keys",
+        "root-not-trusted",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the caller brings and lets pass.
+
+    Attributes:
+        roots: files of first roots to trust, beside what the box trusts.
+        weights: folders with files of models that no bundle may carry.
+        allow_unsigned, allow_downgrade, allow_expired: let pass, and record, what is refused.
+    """
+
+    roots: tuple[Path, ...] = ()
+    weights: tuple[Path, ...] = ()
+    allow_unsigned: bool = False
+    allow_downgrade: bool = False
+    allow_expired: bool = False
+
+
+@dataclass(frozen=True)
+class Received:
+    """An open bundle. `verified` is None when nobody vouches for it and the caller allowed that."""
+
+    media: Media
+    description: Description
+    named: Mapping[str, Blob]
+    index: Index
+    program: ProgramListing
+    verified: Verified | None
+    provenance: Provenance
+    notices: tuple[str, ...] = ()
+    carried: Mapping[str, Opener] = field(default_factory=dict)
+
+    def blob(self, sha256: str, size: int, limit: int) -> bytes:
+        """A blob that the manifest names, compared with its digest."""
+        return self.media.read_blob(Blob(sha256=sha256, size=size), limit)
+
+
+@contextmanager
+def receive(
+    trust: TrustStore, paths: Sequence[Path], terms: Terms, report: Report
+) -> Iterator[Received]:
+    """Open a bundle and judge its head, its index and what lies on the media.
+
+    Raises `VerificationRefused`, `BadUsage` and `Failed` as `media`, `trust` and `checking` do.
+    """
+    with Media.open(paths) as media:
+        report(Progress(STEP, f"the signatures of {', '.join(map(str, paths))}"))
+        yield _judged(trust, media, terms, report)
+
+
+def _judged(trust: TrustStore, media: Media, terms: Terms, report: Report) -> Received:
+    head = head_of(media)
+    verified, notices = _voucher(trust, head, terms)
+    said = verified or read_unverified(head.manifest)
+    for notice in notices:
+        report(Progress(STEP, notice))
+    description = said.description
+    _require_format(description)
+    found = index.parse(media.read_blob(description.index, INDEX_LIMIT))
+    program = _program(media, description)
+    index.check(found, said.named.values(), _program_blobs(program))
+    _refuse_wrong_files(checking.check_sizes(media, said.named, found))
+    return Received(
+        media=media,
+        description=description,
+        named=said.named,
+        index=found,
+        program=program,
+        verified=verified,
+        provenance=Provenance(
+            bundle=media.bundle,
+            sequence=said.sequence,
+            signed_by=tuple(signer.key_id for signer in verified.signers) if verified else (),
+        ),
+        notices=notices,
+        carried=_openers(media, found, terms),
+    )
+
+
+def _refuse_wrong_files(found: ContentReport) -> None:
+    """Volumes may be missing: what is here can be taken in before the next one is brought."""
+    replace(found, missing_volumes=()).require()
+
+
+def head_of(media: Media) -> Head:
+    """The head that media hold, for whoever judges it."""
+    held = media.head
+    roots = {version: data for path, data in held.items() if (version := root_version(path))}
+    return Head(held[MANIFEST], held.get(SSH_SIGNATURE), roots, held.get(REVOCATIONS))
+
+
+def _voucher(
+    trust: TrustStore, head: Head, terms: Terms
+) -> tuple[Verified | None, tuple[str, ...]]:
+    given = [_read_root(path) for path in terms.roots]
+    try:
+        verified = trusting.verify_head(
+            trust,
+            head,
+            roots_given=given,
+            now=datetime.datetime.now(datetime.UTC),
+            allow_downgrade=terms.allow_downgrade,
+            allow_expired=terms.allow_expired,
+        )
+    except VerificationRefused as refusal:
+        if not (terms.allow_unsigned and refusal.reference in _WITHOUT_VOUCHER):
+            raise
+        return None, (f"nobody vouches for this bundle ({refusal.message}); you allowed it",)
+    return verified, tuple(notice.message for notice in verified.warnings)
+
+
+def _read_root(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadUsage(
+            "root-unreadable",
+            f"{path} cannot be read: {error.strerror}",
+            hint="name the file 1.root.json that came with the delivery note: "
+            "./aibox trust add ROOT",
+            fault=Fault.YOU,
+        ) from error
+
+
+def _require_format(description: Description) -> None:
+    if description.format != 1:
+        raise BadUsage(
+            "bundle-too-new",
+            f"the bundle has format {description.format}; this aibox reads up to 1",
+            hint="use the command line in the bundle itself: sh BUNDLE/aibox install",
+            fault=Fault.YOU,
+        )
+
+
+def _program(media: Media, description: Description) -> ProgramListing:
+    listing = description.program.listing
+    try:
+        return ProgramListing.model_validate_json(media.read_blob(listing, INDEX_LIMIT))
+    except ValidationError as error:
+        raise _malformed("the listing of the program", error) from error
+
+
+def _program_blobs(program: ProgramListing) -> list[Blob]:
+    files = (*program.files, *program.wheels)
+    return [
+        *(Blob(sha256=file.sha256, size=file.size) for file in files),
+        *program.interpreters.values(),
+    ]
+
+
+def _openers(media: Media, found: Index, terms: Terms) -> dict[str, Opener]:
+    """How to open each object that is at hand: on the media, or brought by the operator."""
+    openers: dict[str, Opener] = {
+        item.sha256: partial(media.open_object, item) for item in found.carried
+    }
+    wanted = {item.sha256: item.size for item in found.absent if item.reason is Reason.OPERATOR}
+    return openers | {
+        sha256: opener(path) for sha256, path in _brought(terms.weights, wanted).items()
+    }
+
+
+def _brought(folders: Sequence[Path], wanted: Mapping[str, int]) -> dict[str, Path]:
+    """The operator's files that are wanted objects; those of a fitting size are hashed."""
+    sizes, found = set(wanted.values()), dict[str, Path]()
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadUsage(
+                "weights-not-found",
+                f"{folder} is not a folder",
+                hint="name the folder with the model's files: "
+                "./aibox install --bundle BUNDLE --weights FOLDER",
+                fault=Fault.YOU,
+            )
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.stat().st_size in sizes:
+                with path.open("rb", buffering=0) as stream:
+                    found.setdefault(digest.of_stream(stream)[0], path)
+    return {sha256: path for sha256, path in found.items() if sha256 in wanted}
+
+
+def release_of(received: Received, profile: str | None, architecture: str) -> Release:
+    """The release of a profile, out of the bundle; the only one when no profile is named.
+
+    Raises `BadUsage` (`bundle-lacks-profile`, `bundle-for-another-architecture`) and
+    `VerificationRefused` (`release-unresolved`, `index-incomplete`).
+    """
+    entries = {entry.profile: entry for entry in received.description.releases}
+    name = profile or (next(iter(entries)) if len(entries) == 1 else "")
+    if name not in entries:
+        raise BadUsage(
+            "bundle-lacks-profile",
+            f"the bundle has no release for the profile {name!r}"
+            if name
+            else "the bundle has several releases, so say for which profile",
+            context=f"it has: {', '.join(entries)}",
+            hint=f"name one of them: ./aibox install --profile {next(iter(entries))}",
+            fault=Fault.YOU,
+        )
+    manifest = entries[name].manifest
+    made = _parsed(received.blob(manifest.sha256, manifest.size, _RELEASE_LIMIT))
+    _refuse_unfit(received, made, architecture)
+    placed = objects.of_release(made, architecture)
+    index.check(received.index, received.named.values(), map(_blob, placed))
+    return made
+
+
+def _parsed(manifest: bytes) -> Release:
+    try:
+        return release.Release.model_validate_json(manifest)
+    except ValidationError as error:
+        raise _malformed("the manifest of a release", error) from error
+
+
+def _refuse_unfit(received: Received, made: Release, architecture: str) -> None:
+    if architecture not in received.description.architectures:
+        raise BadUsage(
+            "bundle-for-another-architecture",
+            f"this host is {architecture}; the bundle is for "
+            f"{', '.join(received.description.architectures)}",
+            hint="ask for one for this host, made with: "
+            f"./aibox bundle build --architecture {architecture}",
+            fault=Fault.YOU,
+        )
+    if names := release.unresolved(made):
+        raise VerificationRefused(
+            "release-unresolved",
+            f"no digest is known of: {', '.join(names)}",
+            hint="its maker completes it with: ./aibox lock",
+            fault=Fault.UPSTREAM,
+        )
+
+
+def program_files(received: Received, architecture: str) -> tuple[Placed, ...]:
+    """The command line in the bundle, as files of a generation's tree."""
+    program = received.program
+    files = [
+        Placed(path=f"{PROGRAM}/{file.path}", size=file.size, sha256=file.sha256)
+        for file in (*program.files, *program.wheels)
+    ]
+    interpreter = program.interpreters.get(architecture)
+    if interpreter is not None:
+        path = f"{PROGRAM}-interpreter/{architecture}.tar"
+        files.append(Placed(path=path, size=interpreter.size, sha256=interpreter.sha256))
+    return tuple(files)
+
+
+def check_content(received: Received, report: Report) -> ContentReport:
+    """Hash every file on the media; what `bundle verify` adds."""
+    return checking.check_content(received.media, received.named, received.index, report=report)
+
+
+def modified(description: Description) -> int:
+    """The time that every file of the bundle has, seconds since 1970: the day of its lock."""
+    moment = datetime.datetime.combine(description.created, datetime.time(), datetime.UTC)
+    return int(moment.timestamp())
+
+
+def first_steps(received: Received) -> dict[str, bytes]:
+    """What lies open in the bundle, and its head, by path; each compared with its digest."""
+    files = {
+        path: received.media.read_open_file(path, blob, INDEX_LIMIT)
+        for path, blob in received.named.items()
+        if not path.startswith(f"{BLOBS}/")
+    }
+    return files | {MANIFEST: received.media.head[MANIFEST]}
+
+
+@contextmanager
+def explaining(received: Received) -> Iterator[None]:
+    """Say in files and volumes what the store could only say in digests."""
+    try:
+        yield
+    except VerificationRefused as refusal:
+        if refusal.reference != "blob-refused":
+            raise
+        raise _explained(received, refusal) from refusal
+
+
+def _explained(received: Received, refusal: VerificationRefused) -> VerificationRefused:
+    for item in received.index.carried:
+        if item.sha256 in refusal.context:
+            wrong = checking.locate_damage(received.media, item)
+            if wrong:
+                return VerificationRefused(
+                    "bundle-file-differs",
+                    "a file of the bundle is not what it should be",
+                    context="; ".join(map(str, wrong)),
+                    hint="copy it again from where the bundle was written, then give the same"
+                    " command again; to check all of it: ./aibox bundle verify BUNDLE",
+                    fault=Fault.HOST,
+                )
+    return refusal
+
+
+def _blob(item: Placed) -> Blob:
+    return Blob(sha256=item.sha256, size=item.size)
+
+
+def _malformed(what: str, error: ValidationError) -> VerificationRefused:
+    return VerificationRefused(
+        "bundle-malformed",
+        f"{what} in the bundle cannot be read: {str(error).splitlines()[0]}",
+        hint="ask its maker for it again, then: ./aibox bundle verify BUNDLE",
+        fault=Fault.UPSTREAM,
+    )
