@@ -336,7 +336,11 @@ def _maker(trusted: Sequence[Chain], found: Envelope, what: str) -> Chain:
     for chain in trusted:
         if ids.intersection(metadata.parse(chain.newest).keys(metadata.ROOT)):
             return chain
-    raise refused("root-not-trusted", "the file is not signed by anybody this box trusts")
+    raise refused(
+        "root-not-trusted",
+        "the file is not signed by anybody this box trusts",
+        "if another root comes before it, bring that in first",
+    )
 
 
 def _read(stored: ChainFloors) -> Floors:

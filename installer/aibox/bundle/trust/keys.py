@@ -157,21 +157,31 @@ def _sync(folder: Path) -> None:
 
 
 def _read(path: Path, *, secret: bool) -> bytes:
-    """What lies in a key's file; the descriptor that is checked is the one that is read."""
+    """What lies in a key's file."""
     try:
-        with os.fdopen(os.open(path, _READ), "rb") as stream:
-            found = os.fstat(stream.fileno())
-            if not stat.S_ISREG(found.st_mode) or found.st_size > _LIMIT:
-                raise _bad(path, "malformed", "is not a small regular file")
-            if secret and found.st_mode & 0o077:
-                raise _bad(path, "open-to-others", "can be read or changed by others")
-            return stream.read(_LIMIT)
+        descriptor = os.open(path, _READ)
     except FileNotFoundError as error:
         raise _bad(path, "missing", "does not exist") from error
     except OSError as error:
         if path.is_symlink():
             raise _bad(path, "is-a-link", "is a symbolic link") from error
         raise _bad(path, "unreadable", f"cannot be read: {error.strerror}") from error
+    try:
+        return _content(descriptor, path, secret=secret)
+    except OSError as error:
+        raise _bad(path, "unreadable", f"cannot be read: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
+
+
+def _content(descriptor: int, path: Path, *, secret: bool) -> bytes:
+    """The descriptor that is looked at is the one that is read."""
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LIMIT:
+        raise _bad(path, "malformed", "is not a small regular file")
+    if secret and found.st_mode & 0o077:
+        raise _bad(path, "open-to-others", "can be read or changed by others")
+    return os.read(descriptor, _LIMIT)
 
 
 _WAYS_OUT = {

@@ -179,17 +179,24 @@ def revoke(
     *,
     created: datetime.date,
     release_keys: Sequence[str] = (),
-    bundles: Iterable[str] = (),
-    blobs: Iterable[str] = (),
+    bundles: Sequence[str] = (),
+    blobs: Sequence[str] = (),
     min_sequence: int = 0,
     key_files: Sequence[Path] = (),
 ) -> bytes:
     """Add to the list of revocations and sign it with the root keys at hand; its bytes.
 
     `release_keys` are key ids, `bundles` digests of bundle.json or contents, `blobs` digests.
-    Raises `BadUsage`: `key-unknown`, `keys-too-few`, `revocation-malformed`, and as
-    `keys.read_private` does.
+    Raises `BadUsage`: `key-unknown`, `keys-too-few`, `revocation-malformed`, `nothing-to-revoke`,
+    and as `keys.read_private` does.
     """
+    if not (release_keys or bundles or blobs or min_sequence > 0):
+        raise _unusable(
+            "nothing-to-revoke",
+            "neither a key, a bundle, a blob nor a lowest sequence is named",
+            "",
+            "name what must not be used any more: ./aibox trust revoke DIR",
+        )
     chain = metadata.follow(key_folder.read_roots(folder))
     _require_known(
         release_keys, {key: root.name(key) for root in chain for key in root.keys(RELEASE)}
