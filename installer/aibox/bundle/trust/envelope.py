@@ -68,8 +68,8 @@ def parse(data: bytes, what: str) -> Envelope:
 def encode(signed: Mapping[str, Any]) -> bytes:
     """What is to be signed; `ValueError` when it has no spelling that everybody agrees on."""
     payload = canonical_json(signed)
-    # Escapes that are left once quotes and backslashes are gone stand for control characters.
-    if b"\\" in payload.replace(b"\\\\", b"").replace(b'\\"', b""):
+    if b"\\" in payload and b"\\" in payload.replace(b"\\\\", b"").replace(b'\\"', b""):
+        # Escapes that are left once quotes and backslashes are gone stand for control characters.
         raise ValueError("a text holds a control character")
     return payload
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
 from aibox.bundle.manifest import FORMAT, Description
 from aibox.bundle.trust.envelope import Envelope, encode, malformed
+from aibox.digest import canonical_json
 from aibox.pins import Blob, Size
 from aibox.schema import Model, RelativePath, Sha256
 
@@ -86,7 +87,7 @@ def read(envelope: Envelope) -> Statement:
         found = _Targets.model_validate(envelope.signed)
         if found.aibox.format != FORMAT:
             raise ValueError(f"its format is {found.aibox.format}; this aibox reads {FORMAT}")
-        if encode(_dumped(found)) != envelope.payload:
+        if canonical_json(found.model_dump(mode="json", by_alias=True)) != envelope.payload:
             raise ValueError("it is not spelled as it would be written")
     except (ValueError, RecursionError) as error:
         raise malformed("bundle", error) from error
@@ -117,7 +118,3 @@ def time_text(moment: datetime.datetime) -> str:
 def start_of(day: datetime.date) -> datetime.datetime:
     """Midnight in UTC: the point in time that a signed date stands for."""
     return datetime.datetime.combine(day, datetime.time(), datetime.UTC)
-
-
-def _dumped(found: _Targets) -> dict[str, Any]:
-    return found.model_dump(mode="json", by_alias=True)
