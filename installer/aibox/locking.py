@@ -55,14 +55,17 @@ def run(
     *,
     write: bool,
     sources: Sources = Sources(),
+    strict: bool = False,
 ) -> tuple[Change, ...]:
     """Resolve the profiles `names` (all when empty) and write models.lock; returns what changed.
 
-    Without `write` nothing is looked up anywhere either: then the answer is what is out of date.
+    A pin that nobody can complete now stays unresolved; with `strict` that is an error. Without `write` nothing is looked up anywhere either: then the answer is what is out of date.
     """
     if not write:
         return check(content, names)
-    return update(content, names, upgrade, report, resolvers(report, sources), _today())
+    return update(
+        content, names, upgrade, report, resolvers(report, sources), _today(), strict=strict
+    )
 
 
 def update(
@@ -72,13 +75,17 @@ def update(
     report: Report,
     resolvers: Resolvers,
     today: datetime.date,
+    *,
+    strict: bool = False,
 ) -> tuple[Change, ...]:
     """Like `run`, asking `resolvers` on the day `today`; when one raises, nothing is written."""
     from aibox.bundle.build import resolve, review
 
     previous = _previous(content)
     chosen = names or profile.names(content.profiles)
-    resolved = resolve.resolve(content, chosen, previous, upgrade, resolvers, today, report)
+    resolved = resolve.resolve(
+        content, chosen, previous, upgrade, resolvers, today, report, strict=strict
+    )
     text = locks.dump(resolved)
     locks.parse(text)
     if text != _text(content.lockfile):

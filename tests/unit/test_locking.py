@@ -99,6 +99,14 @@ def test_what_stays_unresolved_is_said_after_writing(content: Content) -> None:
     }
 
 
+def test_a_build_does_not_put_up_with_what_stays_unresolved(content: Content) -> None:
+    write_profile(content, model=[pins.model_wish()])
+    update(content, DoubleOfResolvers(ONE, small=pins.unresolved_model()))
+    double = DoubleOfResolvers(small=AWAY)
+    with pytest.raises(Failed, match="does not answer"):
+        locking.update(content, (), (), lambda _: None, double.resolvers(), DAY, strict=True)
+
+
 def test_an_upgrade_is_reviewable(content: Content) -> None:
     write_profile(content, model=[pins.model_wish()])
     update(content, DoubleOfResolvers(ONE, small=pins.model()))

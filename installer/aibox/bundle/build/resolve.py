@@ -74,18 +74,22 @@ def resolve(
     resolvers: Resolvers,
     today: datetime.date,
     report: Report,
+    *,
+    strict: bool = False,
 ) -> ModelsLock:
     """The lock for the profiles `names` (their wishes; tuning of others is kept).
 
     `upgrade` names entries to move: then no other pin is touched. `sequence` rises and `date`
-    becomes `today` exactly when anything else differs from `previous`.
+    becomes `today` exactly when anything else differs from `previous`. A pin that nobody can
+    complete now stays unresolved, but with `strict` that is an error.
     """
     base = local(content, names, previous)
     wants = wanted(content)
     moving = moves.find(upgrade, base, wants)
     pins = wishes.pins_of(base)
     for key, want in _asked(wants, names, moving, pins).items():
-        pins[key] = _pin(want, pins.get(key), key in moving, resolvers, report)
+        moves_on = key in moving
+        pins[key] = _pin(want, pins.get(key), resolvers, report, moves_on=moves_on, strict=strict)
     made = base.model_copy(
         update={
             "requirements": requirements_digest(content),
@@ -166,27 +170,39 @@ def _asked(
 
 
 def _pin(
-    want: Want, known: Pin | None, moves_on: bool, resolvers: Resolvers, report: Report
+    want: Want,
+    known: Pin | None,
+    resolvers: Resolvers,
+    report: Report,
+    *,
+    moves_on: bool,
+    strict: bool,
 ) -> Pin:
     finding = wishes.compare(want, known)
     keep = known if finding.keeps and not moves_on else None
     name = f"{want.kind} {want.wish.name}"
     report(Progress(STEP, f"resolving {name}" + (f": {finding.detail}" if finding.detail else "")))
     try:
-        pin = _ask(want, keep, resolvers)
+        return _resolved(want, keep, resolvers)
     except Failed as failure:
         # A revision without hashes is a legal state, which a build completes or refuses: somebody
         # without a network can still lock a prompt. Anything the lock does not say yet must come.
-        if known is None or moves_on or finding.standing is not Standing.UNRESOLVED:
+        legal = finding.standing is Standing.UNRESOLVED and not moves_on
+        if known is None or strict or not legal:
             raise
         report(Progress(STEP, f"{name} stays unresolved: {failure.message}"))
         return known
-    if keep is not None:
-        moves.refuse_other_bytes(keep, pin)
-        if keep.licence != pin.licence:
-            redistribution = licences.classify(pin.licence, _COMPONENT[want.kind])
-            pin = pin.model_copy(update={"redistribution": redistribution})
-    return pin
+
+
+def _resolved(want: Want, keep: Pin | None, resolvers: Resolvers) -> Pin:
+    pin = _ask(want, keep, resolvers)
+    if keep is None:
+        return pin
+    moves.refuse_other_bytes(keep, pin)
+    if keep.licence == pin.licence:
+        return pin
+    redistribution = licences.classify(pin.licence, _COMPONENT[want.kind])
+    return pin.model_copy(update={"redistribution": redistribution})
 
 
 def _ask(want: Want, keep: Pin | None, resolvers: Resolvers) -> Pin:
