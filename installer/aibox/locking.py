@@ -59,7 +59,8 @@ def run(
 ) -> tuple[Change, ...]:
     """Resolve the profiles `names` (all when empty) and write models.lock; returns what changed.
 
-    A pin that nobody can complete now stays unresolved; with `strict` that is an error. Without `write` nothing is looked up anywhere either: then the answer is what is out of date.
+    A pin that nobody can complete now stays unresolved; with `strict` that is an error. Without
+    `write` nothing is looked up anywhere either: then the answer is what is out of date.
     """
     if not write:
         return check(content, names)
