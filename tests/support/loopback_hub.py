@@ -63,6 +63,8 @@ class _HubHandler(FileHandler):
         parts = unquote(path).strip("/").split("/")
         if parts[:2] == ["api", "models"]:
             self._serve_info(parts[2:])
+        elif path in self.server.moved:
+            super().serve(path)
         elif parts[0] == "lfs":
             self._serve_lfs(parts[1])
         else:
@@ -107,7 +109,7 @@ class _HubHandler(FileHandler):
         if not path.endswith(LFS_SUFFIXES):
             self.send_file(repository.files[path], headers)
             return
-        digest = repository.sha256(path)
+        digest = repository.lies.get(path, repository.sha256(path))
         size = str(len(_bytes(repository.files[path])))
         place = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": size}
         self.answer(302, b"", {**headers, **place, "Location": f"/lfs/{digest}?Signature=secret"})
