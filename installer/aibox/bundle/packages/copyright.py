@@ -11,7 +11,9 @@ LIMIT = 4 << 20
 """Bytes of a copyright file that are read at the most."""
 
 _FORMAT = re.compile(r"copyright-format|dep-?5", re.IGNORECASE)
-_JOINT = re.compile(r"\s+(?:and|or|and/or)\s+|[,;|]\s*", re.IGNORECASE)
+_JOINT = re.compile(
+    r"(?:\s*[,;|])?\s+(?:and/or|and|or(?!\s+(?:later|newer|any)))\s+|\s*[,;|]\s*", re.IGNORECASE
+)
 
 
 def licence_of(text: str) -> str:

@@ -57,10 +57,15 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
+def _flavour(kernel: str) -> str:
+    """`6.8.0-45-generic` is of the flavour `generic`, `6.12.9+deb13-cloud-amd64` `cloud-amd64`."""
+    return re.sub(r"^[0-9][^-]*-(?:[0-9][^-]*-)?", "", kernel)
+
+
 def _no_headers(kernel: str, form: PackageFormat, known: Collection[str]) -> BadUsage:
-    flavour = kernel.rpartition("-")[2]
-    same = [name for name in available(form, known) if name.rpartition("-")[2] == flavour]
-    shown = (same or list(available(form, known)))[-SHOWN:]
+    names = available(form, known)
+    same = [name for name in names if _flavour(name) == _flavour(kernel)]
+    shown = (same or list(names))[-SHOWN:]
     return BadUsage(
         "kernel-headers-missing",
         f"the archives have no headers of the kernel {kernel!r}",

@@ -95,10 +95,10 @@ def _deb(name: str, distribution: Distribution, codename: str, *base: str) -> Ta
 TARGETS = {
     target.name: target
     for target in (
-        _deb("debian-12", DEBIAN, "bookworm", "apt", "usr-is-merged"),
-        _deb("debian-13", DEBIAN, "trixie", "apt"),
-        _deb("ubuntu-22.04", UBUNTU, "jammy", "apt"),
-        _deb("ubuntu-24.04", UBUNTU, "noble", "apt"),
+        _deb("debian-12", DEBIAN, "bookworm", "apt", "mount", "usr-is-merged"),
+        _deb("debian-13", DEBIAN, "trixie", "apt", "mount"),
+        _deb("ubuntu-22.04", UBUNTU, "jammy", "apt", "mount"),
+        _deb("ubuntu-24.04", UBUNTU, "noble", "apt", "mount"),
     )
 }
 
