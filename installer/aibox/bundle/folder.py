@@ -82,12 +82,15 @@ class Folder:
         Raises:
             OSError: it is missing, not a regular file (ENOENT too) or cannot be opened.
         """
+        entry = self.look(name)
+        if entry is None or not entry.regular:  # Devices are not even opened: some act on it.
+            raise _not_regular(name)
         parent, _, last = name.rpartition("/")
         descriptor = os.open(last, _BELOW, dir_fd=self._directory(parent))
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
-            raise FileNotFoundError(errno.ENOENT, "not a regular file", name)
+            raise _not_regular(name)
         return descriptor, found.st_size
 
     def read(self, name: str, limit: int) -> bytes | None:
@@ -154,3 +157,7 @@ class Folder:
     def _keep(self, name: str, descriptor: int) -> None:
         self._closing.callback(os.close, descriptor)
         self._directories[name] = descriptor
+
+
+def _not_regular(name: str) -> FileNotFoundError:
+    return FileNotFoundError(errno.ENOENT, "not a regular file", name)

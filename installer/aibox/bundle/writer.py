@@ -315,7 +315,7 @@ class BundleWriter:
 @contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
     try:
-        stream = source.path.open("rb", buffering=0)
+        stream = open(source.path, "rb", buffering=0, opener=_not_waiting)  # noqa: SIM115
     except OSError as error:
         raise unreadable(str(source.path), error) from error
     with stream:
@@ -323,6 +323,11 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
         if not stat.S_ISREG(found.st_mode) or found.st_size != source.size:
             raise differs(str(source.path), f"it has {found.st_size} bytes, not {source.size}")
         yield stream
+
+
+def _not_waiting(path: str, flags: int) -> int:
+    """Open for `open`; a pipe is refused afterwards, not waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _failure(future: Future[R]) -> BaseException | None:
