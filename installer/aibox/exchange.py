@@ -4,7 +4,7 @@ box holds, and the report on a bundle that a security officer files."""
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from aibox.bundle import resplit as dividing
 from aibox.bundle import sizes, weights
 from aibox.bundle.checking import ContentReport
 from aibox.bundle.layout import MANIFEST_LIMIT
+from aibox.bundle.media import Media
 from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.prepare import Workplace, require_current
 from aibox.progress import Meter
@@ -31,6 +32,19 @@ def trust_add(place: Workplace, path: Path) -> Chain:
     """Take bundles of whoever holds this first root from now on."""
     data = _read(path)
     return _changing(place, lambda trust: trusting.add(trust, data))
+
+
+def trust_by_note(place: Workplace, media: Sequence[Path], typed: str, digits: int) -> bool:
+    """Trust the first root in a bundle if a person typed the beginning of its fingerprint."""
+    with Media.open(media) as opened:
+        first = receiving.head_of(opened).roots.get(1)
+    if first is None:
+        return False
+    told, found = (text.replace(" ", "").lower() for text in (typed, trusting.fingerprint(first)))
+    if len(told) < digits or not found.startswith(told):
+        return False
+    _changing(place, lambda trust: trusting.add(trust, first))
+    return True
 
 
 def trust_apply(place: Workplace, path: Path) -> Applied:
@@ -121,6 +135,24 @@ def verify(place: Workplace, paths: Sequence[Path], terms: Terms) -> dict[str, A
         report["refused"].append(refusal.as_json())
     report["ok"] = not report["refused"]
     return report
+
+
+def lines(report: dict[str, Any]) -> Iterator[str]:
+    """The report as people file it."""
+    yield f"Bundle:      {', '.join(report['bundle'])}"
+    yield f"Checked:     {report['checked_at']} on {report['checked_on']}"
+    for name in ("manifest", "sequence", "root", "expires"):
+        if name in report:
+            yield f"{name.capitalize() + ':':13}{report[name]}"
+    for key in report["key"] or ():
+        yield f"Key:         {key['name']} {key['id']}"
+    for fact in report["checked"]:
+        yield f"  ok         {fact}"
+    for notice in report.get("notices", ()):
+        yield f"  note       {notice}"
+    for refusal in report["refused"]:
+        yield f"  refused    {refusal['reference']}: {refusal['message']} {refusal['context']}"
+    yield f"Result:      {'accepted' if report['ok'] else 'REFUSED'}"
 
 
 def _judged_head(received: Received) -> dict[str, Any]:

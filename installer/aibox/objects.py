@@ -7,9 +7,12 @@ one; packages lie as their archive's pool.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from pathlib import PurePosixPath
 from typing import Annotated
 
+from packaging.tags import Tag
+from packaging.utils import parse_wheel_filename
 from pydantic import Field
 
 from aibox import digest
@@ -58,6 +61,22 @@ def wheels(files: Iterable[WheelFile]) -> tuple[Placed, ...]:
     )
 
 
+def fits(filename: str, pythons: Collection[str], architectures: Collection[str]) -> bool:
+    """Whether a wheel runs on one of these interpreters (`3.11`) and architectures (`x86_64`)."""
+    return any(
+        _runs_on(tag, pythons) and (tag.platform == "any" or tag.platform.endswith(machine))
+        for tag in parse_wheel_filename(filename)[3]
+        for machine in architectures
+    )
+
+
+def _runs_on(tag: Tag, pythons: Collection[str]) -> bool:
+    versions = {f"cp{version.replace('.', '')}" for version in pythons}
+    if tag.abi == "abi3":  # Built against an interpreter, good for all that came after it.
+        return any(int(tag.interpreter[3:]) <= int(version[3:]) for version in versions)
+    return tag.interpreter in {"py3", *versions} and tag.abi in {"none", *versions}
+
+
 def packages(release: Release, architecture: str) -> tuple[PackageSet, ...]:
     """The package sets for hosts of one architecture."""
     names = ARCHITECTURES.get(architecture, frozenset({architecture}))
@@ -99,9 +118,14 @@ def _image(image: ImagePin, architecture: str) -> Iterable[Placed]:
         yield Placed(path=f"images/{image.name}/{name}", size=blob.size, sha256=blob.sha256)
 
 
+def repository(chosen: PackageSet) -> str:
+    """The folder of a package set in a generation's tree: a repository of its own."""
+    return f"packages/{chosen.name}"
+
+
 def _packages(chosen: PackageSet) -> Iterable[Placed]:
     for item in chosen.packages:
-        path = f"packages/{chosen.name}/{item.path}"
+        path = f"{repository(chosen)}/pool/{PurePosixPath(item.path).name}"
         yield Placed(path=path, size=item.size, sha256=item.sha256)
 
 

@@ -15,6 +15,7 @@ from aibox.box import host, program_link
 from aibox.box.store import Store
 from aibox.box.trust_store import TrustStore
 from aibox.bundle import source
+from aibox.bundle.layout import MANIFEST
 from aibox.bundle.source import Opener
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
@@ -119,7 +120,7 @@ def _origin(place: Workplace, wish: Wish, now: Current | None) -> Iterator[_Orig
         yield _Origin(
             made,
             received.carried,
-            receiving.program_files(received, machine),
+            receiving.derived(received, machine),
             received.provenance,
             received,
         )
@@ -154,13 +155,18 @@ def _prepared(place: Workplace, origin: _Origin, site: Site, now: Current | None
         Material(
             release=made,
             plan=plans.make(made, site, target, rendered, wheels, now, origin.derived),
-            rendered=rendered.files,
+            rendered={**rendered.files, **_manifest(origin.received)},
             openers=origin.openers,
             provenance=origin.provenance,
         ),
         render_unit(templates, str(place.root), str(launcher(place, origin.received))),
         origin.received,
     )
+
+
+def _manifest(received: Received | None) -> dict[str, bytes]:
+    """The signed manifest, kept with the generation for whoever asks where it came from."""
+    return {} if received is None else {MANIFEST: received.media.head[MANIFEST]}
 
 
 def launcher(place: Workplace, received: Received | None) -> Path:

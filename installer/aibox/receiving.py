@@ -8,6 +8,7 @@ with the index. The bytes of the other objects are hashed once, while they are t
 from __future__ import annotations
 
 import datetime
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -279,6 +280,16 @@ def _refuse_unfit(received: Received, made: Release, architecture: str) -> None:
             f"./aibox bundle build --architecture {architecture}",
             fault=Fault.YOU,
         )
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if version not in received.description.pythons:
+        raise BadUsage(
+            "bundle-for-another-python",
+            f"this command runs on Python {version}; the bundle has packages for "
+            f"{', '.join(received.description.pythons)}",
+            hint="use the command line in the bundle, which brings what it needs: "
+            "sh BUNDLE/aibox install",
+            fault=Fault.YOU,
+        )
     if names := release.unresolved(made):
         raise VerificationRefused(
             "release-unresolved",
@@ -288,8 +299,9 @@ def _refuse_unfit(received: Received, made: Release, architecture: str) -> None:
         )
 
 
-def program_files(received: Received, architecture: str) -> tuple[Placed, ...]:
-    """The command line in the bundle, as files of a generation's tree."""
+def derived(received: Received, architecture: str) -> tuple[Placed, ...]:
+    """What a generation from this bundle holds beside its release: the command line, indexes of
+    package repositories."""
     program = received.program
     files = [
         Placed(path=f"{PROGRAM}/{file.path}", size=file.size, sha256=file.sha256)
@@ -299,7 +311,11 @@ def program_files(received: Received, architecture: str) -> tuple[Placed, ...]:
     if interpreter is not None:
         path = f"{PROGRAM}-interpreter/{architecture}.tar"
         files.append(Placed(path=path, size=interpreter.size, sha256=interpreter.sha256))
-    return tuple(files)
+    derived = [
+        Placed(path=file.path, size=file.size, sha256=file.sha256)
+        for file in received.description.derived
+    ]
+    return (*files, *derived)
 
 
 def check_content(received: Received, report: Report) -> ContentReport:

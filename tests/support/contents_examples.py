@@ -6,7 +6,7 @@ from typing import Any
 
 import pin_examples as pins
 from aibox import release as releases
-from aibox.bundle.build.inventory import ProgramParts
+from aibox.bundle.inventory import ProgramParts
 from aibox.bundle.manifest import ProgramFile, ProgramListing
 from aibox.release import Release
 from examples import lock, profile

@@ -77,6 +77,15 @@ class SignatureCheck(Model):
     method: str
 
 
+class ProgramFile(Model):
+    """A file by its path, whether it is executable, and its object."""
+
+    path: RelativePath
+    executable: bool = False
+    sha256: Sha256
+    size: Size
+
+
 class Program(Model):
     """The command line in the bundle. `listing` is a `ProgramListing`."""
 
@@ -89,6 +98,8 @@ class Description(Model):
 
     `content` is the digest of lock and releases: a delta and a full bundle of one state agree on
     it, and two bundles of one sequence must. `size` counts all objects, `carried` those inside.
+    `derived` are files that were made from the objects of the releases (indexes of package
+    repositories), by path in a generation's tree.
     """
 
     format: int
@@ -102,6 +113,7 @@ class Description(Model):
     index: Blob
     sbom: Blob
     components: tuple[Component, ...]
+    derived: tuple[ProgramFile, ...] = ()
     size: Size
     carried: Size
     proofs: tuple[Proof, ...] = ()
@@ -145,15 +157,6 @@ class Index(Model):
     format: int
     carried: tuple[Carried, ...]
     absent: tuple[Absent, ...] = ()
-
-
-class ProgramFile(Model):
-    """A file of the program: path below its folder, whether it is executable, its object."""
-
-    path: RelativePath
-    executable: bool = False
-    sha256: Sha256
-    size: Size
 
 
 class ProgramListing(Model):

@@ -31,6 +31,9 @@ MODULES = {
     "lock": "lock",
     "profiles": "profiles",
     "docs": "documents",
+    "bundle": "bundle",
+    "have": "have",
+    "trust": "trust",
 }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import textwrap
+from pathlib import Path
 
 from aibox import pipeline
 from aibox import preflight as judging
-from aibox.cli import show
+from aibox.cli import media, show
 from aibox.cli.install import plan_lines
 from aibox.cli.options import (
+    AllowUnsigned,
     AsJson,
+    Bundle,
     EngineKeyFile,
     EngineModel,
     EngineUrl,
@@ -17,10 +20,12 @@ from aibox.cli.options import (
     Lockfile,
     Port,
     ProfileName,
+    Root,
 )
 from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
 from aibox.prepare import Wish
+from aibox.receiving import Terms
 
 
 def preflight(
@@ -28,10 +33,15 @@ def preflight(
     lockfile: Lockfile = None,
     inventory: Inventory = None,
     port: Port = None,
+    bundle: Bundle = None,
+    root: Root = None,
+    allow_unsigned: AllowUnsigned = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge this host for a profile; exit code 3 when it cannot take the release."""
-    wish = Wish(profile, lockfile, inventory, port)
+    wish = media.wish_of(
+        Wish(profile, lockfile, inventory, port), bundle, _looking(root, allow_unsigned)
+    )
     with show.progress() as report:
         findings = pipeline.preflight(workplace(report), wish)
     rows = [finding.model_dump(mode="json") for finding in findings]
@@ -44,6 +54,10 @@ def preflight(
         show.end_with(refusal)
 
 
+def _looking(root: list[Path] | None, unsigned: bool) -> Terms:
+    return media.terms_of(root, None, unsigned=unsigned, downgrade=True, expired=True)
+
+
 def plan(
     profile: ProfileName = None,
     lockfile: Lockfile = None,
@@ -52,10 +66,17 @@ def plan(
     engine_url: EngineUrl = None,
     engine_model: EngineModel = None,
     engine_key_file: EngineKeyFile = None,
+    bundle: Bundle = None,
+    root: Root = None,
+    allow_unsigned: AllowUnsigned = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what an install would do, and what it would change; does nothing."""
-    wish = Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file)
+    wish = media.wish_of(
+        Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file),
+        bundle,
+        _looking(root, allow_unsigned),
+    )
     with show.progress() as report:
         made = pipeline.plan(workplace(report), wish)
     if as_json:

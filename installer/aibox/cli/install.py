@@ -8,9 +8,13 @@ from typing import Annotated
 import typer
 
 from aibox import pipeline
-from aibox.cli import show
+from aibox.cli import media, show
 from aibox.cli.options import (
+    AllowDowngrade,
+    AllowExpired,
+    AllowUnsigned,
     AsJson,
+    Bundle,
     EngineKeyFile,
     EngineModel,
     EngineUrl,
@@ -18,6 +22,8 @@ from aibox.cli.options import (
     Lockfile,
     Port,
     ProfileName,
+    Root,
+    Weights,
     Yes,
 )
 from aibox.cli.workplace import box_root, workplace
@@ -38,28 +44,51 @@ def install(
     engine_url: EngineUrl = None,
     engine_model: EngineModel = None,
     engine_key_file: EngineKeyFile = None,
+    bundle: Bundle = None,
+    root: Root = None,
+    weights: Weights = None,
+    allow_unsigned: AllowUnsigned = False,
+    allow_downgrade: AllowDowngrade = False,
+    allow_expired: AllowExpired = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Install a box, or bring it to what the options say. Safe to run again."""
     wish = Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file)
-    with show.progress() as report:
-        done = pipeline.install(workplace(report), wish, Action.INSTALL, _confirmation(yes, True))
-    _tell(done, as_json)
+    terms = media.terms_of(
+        root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
+    )
+    _run(media.wish_of(wish, bundle, terms), Action.INSTALL, _confirmation(yes, True), as_json)
 
 
 def upgrade(
     lockfile: Lockfile = None,
     inventory: Inventory = None,
+    bundle: Bundle = None,
+    root: Root = None,
+    weights: Weights = None,
+    allow_unsigned: AllowUnsigned = False,
+    allow_downgrade: AllowDowngrade = False,
+    allow_expired: AllowExpired = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Move the box to the release of models.lock (or --lockfile); undone if its gate fails."""
+    """Move the box to the release of a bundle or of models.lock; undone if its gate fails."""
     wish = Wish(lockfile=lockfile, inventory=inventory)
+    terms = media.terms_of(
+        root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
+    )
+    _run(media.wish_of(wish, bundle, terms), Action.UPGRADE, _confirmation(yes, False), as_json)
+
+
+def _run(wish: Wish, action: Action, confirm: pipeline.Confirm, as_json: bool) -> None:
     with show.progress() as report:
         place = workplace(report)
-        pipeline.require_box(place)
-        done = pipeline.install(place, wish, Action.UPGRADE, _confirmation(yes, False))
+        if action is Action.UPGRADE:
+            pipeline.require_box(place)
+        done = media.trusting_if_asked(
+            place, wish, lambda: pipeline.install(place, wish, action, confirm)
+        )
     _tell(done, as_json)
 
 

@@ -31,3 +31,24 @@ EngineKeyFile = Annotated[
     Path | None, typer.Option("--engine-key-file", help="A 0600 file holding the endpoint's key.")
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+Bundle = Annotated[
+    list[Path] | None,
+    typer.Option("--bundle", help="A bundle, or its volumes (repeat); default: the checkout."),
+]
+Root = Annotated[
+    list[Path] | None,
+    typer.Option("--root", help="Trust this first root (1.root.json) from now on; repeatable."),
+]
+Weights = Annotated[
+    list[Path] | None,
+    typer.Option("--weights", help="Folder with a model's files that no bundle may hold."),
+]
+AllowUnsigned = Annotated[
+    bool, typer.Option("--allow-unsigned", help="Take a bundle nobody vouches for; recorded.")
+]
+AllowDowngrade = Annotated[
+    bool, typer.Option("--allow-downgrade", help="Take an older bundle than before; recorded.")
+]
+AllowExpired = Annotated[
+    bool, typer.Option("--allow-expired", help="Take a bundle past its date; recorded.")
+]

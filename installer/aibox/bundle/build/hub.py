@@ -20,7 +20,7 @@ from huggingface_hub.utils import filter_repo_objects  # type: ignore[attr-defin
 
 from aibox import digest
 from aibox.bundle import weights
-from aibox.bundle.build import download, hub_api
+from aibox.bundle.build import download, hub_api, web
 from aibox.bundle.build.cache import BlobCache
 from aibox.errors import Failed, Fault, VerificationRefused
 from aibox.pins import ModelFile, ModelPin, Redistribution, State
@@ -65,8 +65,10 @@ def resolve(
     info = hub_api.ask(wish.repository, revision, token)
     commit = _commit(info, wish.repository, revision)
     known = _known(previous, commit)
-    hasher = _Hasher(wish.repository, commit, token, cache, report, step)
-    files = tuple(_agreed(hasher.pin(item, known), known, wish) for item in _chosen(info, wish))
+    chosen = _chosen(info, wish)
+    with web.session() as client:
+        hasher = _Hasher(wish.repository, commit, token, cache, report, step, client)
+        files = tuple(_agreed(hasher.pin(item, known), known, wish) for item in chosen)
     licence = _licence(info)
     return ModelPin(
         name=wish.name,
@@ -151,6 +153,7 @@ class _Hasher:
     cache: BlobCache
     report: Report
     step: str
+    client: httpx.Client
 
     def pin(self, item: RepoSibling, known: Mapping[str, ModelFile]) -> ModelFile:
         if item.lfs is not None:
@@ -176,6 +179,7 @@ class _Hasher:
                 what=f"{self.repository}/{item.rfilename}",
                 limit=size,
                 authorize=lambda: hub_api.headers(self.token),
+                client=self.client,
             )
         except Failed as error:
             raise _explained(error, self.repository, self.token) from error

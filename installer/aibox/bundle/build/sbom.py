@@ -17,7 +17,7 @@ from cyclonedx.schema import OutputFormat, SchemaVersion
 from packageurl import PackageURL
 
 from aibox import digest
-from aibox.bundle.build.inventory import UNKNOWN, PackageName, Part, content_digest
+from aibox.bundle.inventory import UNKNOWN, PackageName, Part, content_digest
 from aibox.bundle.manifest import Kind
 from aibox.lock import ModelsLock
 from aibox.release import Release

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pin_examples as pins
-from aibox.bundle.build import inventory
-from aibox.bundle.build.inventory import Part, ProgramParts
+from aibox.bundle import inventory
+from aibox.bundle.inventory import Part, ProgramParts
 from aibox.bundle.manifest import Kind, ProgramFile
 from aibox.pins import Blob, ModelFile, PackageFormat, Redistribution
 from contents_examples import FULL, PROGRAM, release

@@ -14,7 +14,8 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 import pin_examples as pins
-from aibox.bundle.build import inventory, sbom
+from aibox.bundle import inventory
+from aibox.bundle.build import sbom
 from aibox.pins import ModelFile
 from aibox.release import Release
 from contents_examples import FULL, PROGRAM, release

@@ -1,0 +1,180 @@
+"""`aibox bundle build` put together: lock -> fetch -> check -> derive -> prove -> write and sign.
+
+What a bundle lacks is found here, never on site.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aibox import gathering, locking, profile, release
+from aibox import lock as locks
+from aibox.bundle import licences
+from aibox.bundle.build import assembly, pylock, service_proof
+from aibox.bundle.build.assembly import Gathered, Made
+from aibox.bundle.manifest import Proof
+from aibox.bundle.trust.have import verify_have
+from aibox.content import Content
+from aibox.errors import BadUsage, Fault
+from aibox.gathering import Scope
+from aibox.lock import ModelsLock
+from aibox.locking import Sources
+from aibox.pins import Redistribution
+from aibox.progress import Meter, Progress, Report
+from aibox.release import Release
+
+STEP = "bundle"
+COMMAND = "./aibox bundle build"
+PYTHONS = pylock.PYTHONS
+"""The interpreters that a bundle has packages for, unless the packager chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a packager asks for.
+
+    Attributes:
+        have: the signed list of what a box holds; the bundle leaves that out.
+        sign: folder of the signing keys; without it nobody signs.
+        without: models that the operator brings.
+        for_operator: the bundle goes to nobody else than the operator it is made for.
+        prove: whether the services are started once before anything is signed.
+    """
+
+    profiles: tuple[str, ...]
+    output: Path
+    have: Path | None = None
+    sign: Path | None = None
+    volume_bytes: int | None = None
+    architectures: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = ()
+    without: frozenset[str] = frozenset()
+    for_operator: bool = False
+    prove: bool = True
+    sources: Sources = field(default_factory=Sources)
+
+
+def build(content: Content, order: Order, report: Report) -> Made:
+    """Make the bundle; what it is made of comes from elsewhere or from the download cache."""
+    lock = _complete_lock(content, order, report)
+    chosen = [profile.load(content.profiles, name) for name in order.profiles]
+    releases = tuple(release.make(lock, item) for item in chosen)
+    _refuse_unlicensed(releases, order)
+    gathered = gathering.gather(
+        content,
+        lock,
+        releases,
+        Scope(
+            architectures=order.architectures,
+            pythons=order.pythons,
+            without=order.without,
+            sign=order.sign,
+            mirrors=order.sources.mirrors,
+            hub_token=order.sources.hub_token,
+        ),
+        report,
+    )
+    gathered = replace(gathered, proofs=(*gathered.proofs, *_prove(gathered, order, report)))
+    titles = {item.name: item.title for item in chosen}
+    gathered = replace(gathered, titles=titles, held=_held(order, gathered))
+    carried = sum(
+        blob.size
+        for sha256, blob in gathered.needed().items()
+        if sha256 not in gathered.held | gathered.brought
+    )
+    meter = Meter(STEP, f"writing {order.output}", carried, report)
+    return assembly.write(
+        gathered,
+        order.output,
+        sign=order.sign,
+        volume_bytes=order.volume_bytes,
+        on_bytes=meter.add,
+    )
+
+
+def _complete_lock(content: Content, order: Order, report: Report) -> ModelsLock:
+    """The lock with nothing unresolved in what is bundled; what was is written down for review."""
+    lock = locks.load(content.lockfile)
+    chosen = [profile.load(content.profiles, name) for name in order.profiles]
+    left = [name for item in chosen for name in release.unresolved(release.make(lock, item))]
+    if not left:
+        return lock
+    report(Progress(STEP, f"models.lock is completed first, review it: {', '.join(left)}"))
+    locking.run(content, order.profiles, (), report, write=True, sources=order.sources)
+    return locks.load(content.lockfile)
+
+
+def _refuse_unlicensed(releases: Sequence[Release], order: Order) -> None:
+    """No bundle holds what nobody may hand on; what only the operator may have, is for him."""
+    pins = {
+        pin.name: pin
+        for made in releases
+        for pin in (*made.models, *made.images, *made.packages, *made.files)
+        if pin.name not in order.without
+    }
+    forbidden = [p for p in pins.values() if p.redistribution is Redistribution.FORBID]
+    if forbidden:
+        raise BadUsage(
+            "redistribution-forbidden",
+            "no bundle may hold: " + ", ".join(f"{p.name} ({p.licence})" for p in forbidden),
+            context=licences.explain(Redistribution.FORBID),
+            hint="leave it out and let the operator bring the weights: "
+            f"{COMMAND} --without {forbidden[0].name}, and on the box: "
+            "./aibox install --bundle BUNDLE --weights FOLDER",
+            fault=Fault.YOU,
+        )
+    own = [p for p in pins.values() if p.redistribution is Redistribution.OPERATOR_ONLY]
+    if own and not order.for_operator:
+        raise BadUsage(
+            "redistribution-operator-only",
+            "only the operator may have: " + ", ".join(f"{p.name} ({p.licence})" for p in own),
+            context=licences.explain(Redistribution.OPERATOR_ONLY),
+            hint=f"say that the bundle goes to nobody else: {COMMAND} --for-operator",
+            fault=Fault.YOU,
+        )
+
+
+def _held(order: Order, gathered: Gathered) -> frozenset[str]:
+    """What of the objects the box holds already, by its signed list."""
+    if order.have is None:
+        return frozenset()
+    try:
+        have = verify_have(order.have.read_bytes())
+    except OSError as error:
+        raise BadUsage(
+            "have-unreadable",
+            f"{order.have} cannot be read: {error.strerror}",
+            hint="write it on the box: ./aibox have > have.json",
+            fault=Fault.YOU,
+        ) from error
+    needed = gathered.needed()
+    return frozenset(
+        sha256
+        for sha256, size in have.blobs.items()
+        if sha256 in needed and needed[sha256].size == size
+    )
+
+
+def _prove(gathered: Gathered, order: Order, report: Report) -> tuple[Proof, ...]:
+    """Start each release once, from a small bundle of it alone."""
+    if not order.prove:
+        return tuple(
+            Proof(
+                what=f"{made.profile}: its services start and answer from the bundle",
+                proven=False,
+                reason="the packager left the proof out",
+            )
+            for made in gathered.releases
+        )
+    proofs = []
+    for made in gathered.releases:
+        with tempfile.TemporaryDirectory(prefix="aibox-proof-") as folder:
+            bundle = Path(folder) / "bundle"
+            if not service_proof.why_not(made, gathered.architectures):
+                alone = replace(gathered, releases=(made,), proofs=())
+                assembly.write(alone, bundle, sign=None)
+            proofs.append(service_proof.prove(made, bundle, gathered.architectures, report))
+    return tuple(proofs)
