@@ -66,8 +66,7 @@ class Judge:
                 *_attributes(member),
             ]
             self._note(name, member)
-        place = f"{self._where}: {shown(member.name)}"
-        return [Problem(kind, place, detail) for kind, detail in findings]
+        return [self._problem(member, kind, detail) for kind, detail in findings]
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -103,6 +102,9 @@ class Judge:
                 return
             self._folders.add(key)
         self._last_parent = parent
+
+    def _problem(self, member: Member, kind: ProblemKind, detail: str) -> Problem:
+        return Problem(kind, f"{self._where}: {shown(member.name)}", detail)
 
     def _note(self, name: bytes, member: Member) -> None:
         if member.type is Type.REGULAR and member.mode & _SET_ID:
