@@ -9,10 +9,13 @@ import pytest
 
 from aibox import digest
 from aibox import lock as locks
+from aibox import locking
+from aibox.content import Content
 from aibox.lock import Tree
 
 REPOSITORY = Path(__file__).parents[2]
-TREES = locks.load(REPOSITORY / "models.lock").tree
+LOCK = locks.load(REPOSITORY / "models.lock")
+TREES = LOCK.tree
 HINT = "take the change into the lock with: ./aibox lock"
 
 
@@ -44,3 +47,17 @@ def test_only_files_under_version_control_are_locked(tree: Tree) -> None:
 def test_no_file_is_forgotten(name: str) -> None:
     (tree,) = (tree for tree in TREES if tree.name == name)
     assert tracked(tree.root) - {file.path for file in tree.files} == set(), HINT
+
+
+def test_the_lock_is_what_the_checkout_says() -> None:
+    found = locking.check(Content(REPOSITORY), ())
+    assert [change for change in found if change.out_of_date] == [], HINT
+
+
+def test_the_text_is_as_it_would_be_written() -> None:
+    assert (REPOSITORY / "models.lock").read_text(encoding="utf-8") == locks.dump(LOCK), HINT
+
+
+def test_the_command_lines_packages_may_be_handed_on() -> None:
+    packages = (*LOCK.program, *LOCK.wheel)
+    assert [item.name for item in packages if item.redistribution != "allow"] == []
