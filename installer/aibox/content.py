@@ -59,6 +59,11 @@ class Content:
         """The app's own direct requirements, resolved by `aibox lock`."""
         return self.root / "stacks" / "rag" / "app" / "pyproject.toml"
 
+    @property
+    def program_requirements(self) -> Path:
+        """The command line's own packages with the digests of their builds."""
+        return self.root / "requirements" / "cli.lock"
+
 
 def belongs_to_program(path: str) -> bool:
     """Whether a file of a checkout is part of the program in a bundle; `path` is relative."""

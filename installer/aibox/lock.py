@@ -72,7 +72,7 @@ class WheelFile(Model):
 
 
 class Wheel(Model):
-    """A Python package of the app, all builds this release supports."""
+    """A Python package, all builds this release supports."""
 
     name: Name
     version: str
@@ -101,18 +101,23 @@ class Golden(Model):
 
 
 class ModelsLock(Model):
-    """The whole file. `requirements` is the digest of what the packages were resolved from."""
+    """The whole file. `wheel` are the app's packages, `program` those of the command line itself.
+
+    `requirements` and `program_requirements` are digests of what they were resolved from.
+    """
 
     version: int
     revision: Annotated[int, Field(ge=0)]
     sequence: Annotated[int, Field(ge=1)] = 1
     date: datetime.date = datetime.date(1970, 1, 1)
     requirements: Sha256
+    program_requirements: Sha256 | None = None
     tuning: dict[str, Tuning]
     embedding: dict[str, Embedding] = Field(default_factory=dict)
     golden: tuple[Golden, ...]
     tree: tuple[Tree, ...]
     wheel: tuple[Wheel, ...]
+    program: tuple[Wheel, ...] = ()
     model: tuple[ModelPin, ...] = ()
     image: tuple[ImagePin, ...] = ()
     packages: tuple[PackageSet, ...] = ()
@@ -123,6 +128,7 @@ class ModelsLock(Model):
         for kind, found in (
             ("tree", [item.name for item in self.tree]),
             ("wheel", [item.name for item in self.wheel]),
+            ("program", [item.name for item in self.program]),
             ("golden", [item.id for item in self.golden]),
             ("model", [item.name for item in self.model]),
             ("image", [item.name for item in self.image]),

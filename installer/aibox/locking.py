@@ -97,7 +97,8 @@ def update(
 
 def check(content: Content, names: Sequence[str]) -> tuple[Change, ...]:
     """What of models.lock is stale, missing or unresolved, out of this checkout alone."""
-    from aibox.bundle.build import resolve, review
+    from aibox.bundle.build import python_packages, resolve, review
+    from aibox.bundle.build.review import Change, Matter
 
     previous = _previous(content)
     if previous is None:
@@ -109,15 +110,15 @@ def check(content: Content, names: Sequence[str]) -> tuple[Change, ...]:
         )
     own = resolve.local(content, names or profile.names(content.profiles), previous)
     found = [*review.changes(previous, own), *review.findings(own, resolve.wanted(content))]
-    if previous.requirements != resolve.requirements_digest(content):
-        found.append(
-            review.Change(
-                name="wheel",
-                current="resolved for other requirements",
-                desired="the requirements of stacks/rag/app/pyproject.toml",
-                state=review.Matter.STALE,
+    for name, locked, now in (
+        ("wheel", previous.requirements, python_packages.requirements_digest(content)),
+        ("program", previous.program_requirements, python_packages.program_digest(content)),
+    ):
+        if locked != now:
+            other = "packages of other requirements"
+            found.append(
+                Change(name=name, current=other, desired="those of now", state=Matter.STALE)
             )
-        )
     return tuple(found)
 
 

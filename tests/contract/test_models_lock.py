@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from aibox import digest
+from aibox import digest, locking
 from aibox import lock as locks
-from aibox import locking
 from aibox.content import Content
 from aibox.lock import Tree
 

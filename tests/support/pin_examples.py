@@ -22,6 +22,7 @@ from aibox.pins import (
     State,
 )
 from aibox.profile import FileWish, ImageWish, ModelWish, PackagesWish
+from small_project import pylock
 
 COMMIT, NEWER = "1" * 40, "2" * 40
 STATED = {
@@ -149,12 +150,14 @@ class DoubleOfResolvers:
     """A double of hub, registry, mirrors, downloads and package index; remembers every question.
 
     `answers` are the pins it gives by name, or the error it raises; a name without answer is a
-    question nobody should have asked.
+    question nobody should have asked. The app's `packages` are a PEP 751 lock; the command line
+    of a small project needs the package `tool` alone.
     """
 
-    def __init__(self, pylock: str = "", **answers: Any) -> None:
-        self.pylock, self.answers = pylock, answers
+    def __init__(self, packages: str = "", **answers: Any) -> None:
+        self.packages, self.answers = packages, answers
         self.asked: list[tuple[Any, ...]] = []
+        self.program, self.program_asked = pylock(("tool", "1.0", "two")), 0
         self.kept: list[str] = []
         self.described: list[str] = []
 
@@ -179,12 +182,17 @@ class DoubleOfResolvers:
             raise answer
         return answer
 
-    def _wheels(self, _requirements: Sequence[str], keep: Sequence[str]) -> str:
-        if not self.pylock:
+    def _wheels(self, requirements: Sequence[str], keep: Sequence[str]) -> str:
+        if list(requirements) == ["tool==1.0"]:
+            self.program_asked += 1
+            return self.program
+        if not self.packages:
             raise AssertionError("the package index was asked although nothing changed")
         self.kept = list(keep)
-        return self.pylock
+        return self.packages
 
     def _describe(self, wheels: Sequence[Wheel]) -> Mapping[str, tuple[str, str]]:
-        self.described = [wheel.name for wheel in wheels]
+        names = [wheel.name for wheel in wheels]
+        if names != ["tool"]:
+            self.described = names
         return {wheel.name: ("MIT", "somebody") for wheel in wheels}

@@ -15,6 +15,7 @@ from aibox.lock import PIN_KINDS
 from examples import PROFILE
 
 DIGESTS = {name: letter * 64 for name, letter in (("one", "1"), ("two", "2"), ("new", "3"))}
+PROGRAM_LOCK = f"# made by a test\ntool==1.0 \\\n    --hash=sha256:{DIGESTS['two']}\n"
 FILES = (
     "stacks/prompts/system.txt",
     "stacks/rag/golden.toml",
@@ -34,6 +35,8 @@ def make(folder: Path) -> Content:
         shutil.copy(own / file, folder / file)
     content = Content(folder)
     content.profiles.mkdir()
+    content.program_requirements.parent.mkdir()
+    content.program_requirements.write_text(PROGRAM_LOCK)
     write_profile(content)
     return content
 

@@ -78,9 +78,11 @@ def test_a_check_sees_changed_files_and_requirements_without_asking(content: Con
     path = content.app_requirements
     path.write_text(path.read_text().replace("dependencies = [", 'dependencies = [\n  "new",', 1))
     (content.root / "stacks/prompts/system.txt").write_text("Be brief.\n")
+    content.program_requirements.write_text("other==1.0\n")
     assert states(locking.check(content, ())) == {
         "prompts/system.txt": "changed",
         "wheel": "stale",
+        "program": "stale",
     }
 
 

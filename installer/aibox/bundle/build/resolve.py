@@ -9,7 +9,6 @@ Pins that no profile wishes for are kept word for word: they are the catalogue t
 from __future__ import annotations
 
 import datetime
-import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ from aibox import digest
 from aibox import lock as locks
 from aibox import profile as profiles
 from aibox.bundle import licences
-from aibox.bundle.build import moves, pylock, wishes
+from aibox.bundle.build import moves, python_packages, wishes
+from aibox.bundle.build.python_packages import Describer, Index
 from aibox.bundle.build.wishes import Key, Standing, Want
 from aibox.bundle.manifest import Kind
 from aibox.content import Content
@@ -49,10 +49,8 @@ class Resolvers:
     wish names now is pinned, and its redistribution judged. Architectures are the kernel's names.
     """
 
-    wheels: Callable[[Sequence[str], Sequence[str]], str]
-    """(requirement lines, versions to keep) -> text of a PEP 751 lock."""
-    describe: Callable[[Sequence[Wheel]], Mapping[str, tuple[str, str]]]
-    """Packages -> (licence, owner) by name."""
+    wheels: Index
+    describe: Describer
     model: Callable[[ModelWish, ModelPin | None], ModelPin]
     image: Callable[[ImageWish, ImagePin | None, Sequence[str]], ImagePin]
     packages: Callable[[PackagesWish, str], PackageSet]
@@ -92,8 +90,10 @@ def resolve(
         pins[key] = _pin(want, pins.get(key), resolvers, report, moves_on=moves_on, strict=strict)
     made = base.model_copy(
         update={
-            "requirements": requirements_digest(content),
-            "wheel": _wheels(content, previous, moving, resolvers),
+            "requirements": python_packages.requirements_digest(content),
+            "program_requirements": python_packages.program_digest(content),
+            "wheel": _app_wheels(content, previous, moving, resolvers),
+            "program": _program_wheels(content, previous, resolvers),
             **{kind: _of_kind(pins, kind) for kind in PIN_KINDS},
         }
     )
@@ -123,12 +123,16 @@ def local(content: Content, names: Sequence[str], previous: ModelsLock | None) -
         revision=locks.REVISION,
         sequence=previous.sequence if previous else 1,
         date=previous.date if previous else datetime.date(1970, 1, 1),
-        requirements=previous.requirements if previous else requirements_digest(content),
+        requirements=previous.requirements
+        if previous
+        else python_packages.requirements_digest(content),
+        program_requirements=previous.program_requirements if previous else None,
         tuning=dict(sorted(tuning.items())),
         embedding=dict(sorted(embedding.items())),
         golden=read_golden(content),
         tree=tuple(scan(content.root, *tree) for tree in _TREES),
-        wheel=tuple(_classified(wheel) for wheel in previous.wheel) if previous else (),
+        wheel=python_packages.classified(previous.wheel) if previous else (),
+        program=python_packages.classified(previous.program) if previous else (),
     )
     return own.model_copy(update={kind: _of_kind(found, kind) for kind in PIN_KINDS})
 
@@ -221,37 +225,28 @@ def _ask(want: Want, keep: Pin | None, resolvers: Resolvers) -> Pin:
             return resolvers.file(wish, keep if isinstance(keep, FilePin) else None)
 
 
-def _wheels(
+def _app_wheels(
     content: Content, previous: ModelsLock | None, moving: Iterable[Key], resolvers: Resolvers
 ) -> tuple[Wheel, ...]:
     """The app's packages; only a changed requirement or an upgrade of one asks for them."""
     names = {name for kind, name in moving if kind == moves.WHEEL}
-    same = previous is not None and previous.requirements == requirements_digest(content)
-    if previous is not None and same and not names:
-        return tuple(_classified(wheel) for wheel in previous.wheel)
-    known = {wheel.name: wheel for wheel in previous.wheel} if previous else {}
-    keep = [f"{item.name}=={item.version}" for item in known.values() if item.name not in names]
-    found = pylock.parse(resolvers.wheels(requirements(content), keep))
-    new = [wheel for wheel in found if not _same(known.get(wheel.name), wheel)]
-    described = resolvers.describe(new) if new else {}
-    return tuple(_with_owner(wheel, known.get(wheel.name), described) for wheel in found)
+    known = previous.wheel if previous else ()
+    now = python_packages.requirements_digest(content)
+    if previous is not None and previous.requirements == now and not names:
+        return python_packages.classified(known)
+    lines = python_packages.requirements(content)
+    return python_packages.resolve(lines, known, names, resolvers.wheels, resolvers.describe)
 
 
-def _same(known: Wheel | None, wheel: Wheel) -> bool:
-    return known is not None and known.version == wheel.version
-
-
-def _with_owner(wheel: Wheel, known: Wheel | None, found: Mapping[str, tuple[str, str]]) -> Wheel:
-    if known is not None and _same(known, wheel):
-        licence, owner = known.licence, known.owner
-    else:
-        licence, owner = found[wheel.name]
-    return _classified(wheel.model_copy(update={"licence": licence, "owner": owner}))
-
-
-def _classified(wheel: Wheel) -> Wheel:
-    redistribution = licences.classify(wheel.licence, Kind.WHEEL)
-    return wheel.model_copy(update={"redistribution": redistribution})
+def _program_wheels(
+    content: Content, previous: ModelsLock | None, resolvers: Resolvers
+) -> tuple[Wheel, ...]:
+    """The command line's packages; only a change of its own lock asks for them."""
+    known = previous.program if previous else ()
+    if previous and previous.program_requirements == python_packages.program_digest(content):
+        return python_packages.classified(known)
+    pins = python_packages.program_pins(content)
+    return python_packages.program(pins, known, resolvers.wheels, resolvers.describe)
 
 
 # -- the project's own files --------------------------------------------------------------------
@@ -268,17 +263,6 @@ def read_golden(content: Content) -> tuple[Golden, ...]:
         command=locks.COMMAND,
         source=str(content.golden),
     ).golden
-
-
-def requirements(content: Content) -> list[str]:
-    """The app's direct requirements, sorted."""
-    project = tomllib.loads(content.app_requirements.read_text(encoding="utf-8"))["project"]
-    return sorted(project["dependencies"])
-
-
-def requirements_digest(content: Content) -> str:
-    """The digest of the app's direct requirements and the hosts we resolve for."""
-    return digest.of_json([requirements(content), pylock.PYTHONS, pylock.ARCHITECTURES])
 
 
 def scan(root: Path, name: str, role: Role, folder: str, patterns: Iterable[str]) -> Tree:

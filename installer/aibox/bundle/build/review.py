@@ -10,7 +10,7 @@ from aibox import plan as plans
 from aibox.bundle.build import wishes
 from aibox.bundle.build.wishes import Key, Standing, Want
 from aibox.bundle.sizes import show_size
-from aibox.lock import ModelsLock
+from aibox.lock import ModelsLock, Wheel
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin
 from aibox.plan import Difference
 
@@ -99,14 +99,18 @@ def _entries(lock: ModelsLock) -> dict[str, dict[str, str]]:
     for tree in lock.tree:
         for file in tree.files:
             found[f"{tree.role.value}/{file.path}"] = {"": file.sha256[:12]}
-    for wheel in lock.wheel:
-        found[f"wheel.{wheel.name}"] = {
-            "": wheel.version,
-            "licence": wheel.licence,
-            "redistribution": wheel.redistribution.value,
-            **{f": {file.filename}": file.sha256[:12] for file in wheel.files},
-        }
+    for kind, wheels in (("wheel", lock.wheel), ("program", lock.program)):
+        found |= {f"{kind}.{wheel.name}": _wheel(wheel) for wheel in wheels}
     return found | {".".join(key): dict(_facts(pin)) for key, pin in wishes.pins_of(lock).items()}
+
+
+def _wheel(wheel: Wheel) -> dict[str, str]:
+    return {
+        "": wheel.version,
+        "licence": wheel.licence,
+        "redistribution": wheel.redistribution.value,
+        **{f": {file.filename}": file.sha256[:12] for file in wheel.files},
+    }
 
 
 def _facts(pin: Pin) -> Iterator[tuple[str, str]]:

@@ -112,6 +112,26 @@ def test_an_upgrade_moves_one_package_and_keeps_the_others(content: Content) -> 
     assert [wheel.version for wheel in second.wheel] == ["1.0", "2.0"]
 
 
+def test_the_command_line_has_its_packages_in_the_lock(content: Content) -> None:
+    first = first_lock(content)
+    assert [(wheel.name, wheel.version, wheel.licence) for wheel in first.program] == [
+        ("tool", "1.0", "MIT")
+    ]
+    double = DoubleOfResolvers()
+    assert lock_with(content, double, first).program == first.program
+    assert double.program_asked == 0
+
+
+def test_a_changed_lock_of_the_command_line_is_taken_in(content: Content) -> None:
+    first = first_lock(content)
+    more = small_project.PROGRAM_LOCK + f"    --hash=sha256:{'3' * 64}\n"
+    content.program_requirements.write_text(more)
+    double = DoubleOfResolvers()
+    second = lock_with(content, double, first)
+    assert double.program_asked == 1
+    assert second.program_requirements != first.program_requirements
+
+
 def test_licences_of_packages_are_classified(content: Content) -> None:
     first = first_lock(content)
     odd = first.wheel[0].model_copy(update={"licence": "nobody knows"})
