@@ -91,7 +91,7 @@ class FileHandler(BaseHTTPRequestHandler):
         with self.server.turn:
             asked = Asked(self.path, self.headers.get("Range", ""), dict(self.headers))
             self.server.asked.append(asked)
-            faults = self.server.faults
+            self.faults = faults = self.server.faults
             status = faults.statuses.pop(0) if faults.statuses else 0
         if status:
             extra = {"Retry-After": faults.retry_after} if faults.retry_after else {}
@@ -116,7 +116,7 @@ class FileHandler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def send_file(self, content: bytes | Path, headers: dict[str, str]) -> None:
-        faults = self.server.faults
+        faults = self.faults
         total = content.stat().st_size if isinstance(content, Path) else len(content)
         start, end, status = self._part(total)
         if status == 416:
@@ -139,18 +139,18 @@ class FileHandler(BaseHTTPRequestHandler):
     def _part(self, total: int) -> tuple[int, int, int]:
         """First byte, byte after the last, status."""
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked is None or self.server.faults.ignore_range or self._is_stale():
+        if asked is None or self.faults.ignore_range or self._is_stale():
             return 0, total, 200
-        start = int(asked[1]) + self.server.faults.shift_range
+        start = int(asked[1]) + self.faults.shift_range
         if start >= total:
             return 0, 0, 416
         return start, min(int(asked[2]) + 1, total) if asked[2] else total, 206
 
     def _is_stale(self) -> bool:
-        return self.server.faults.new_tag_each_time and "If-Range" in self.headers
+        return self.faults.new_tag_each_time and "If-Range" in self.headers
 
     def _tag(self, content: bytes | Path) -> str:
-        if self.server.faults.new_tag_each_time:
+        if self.faults.new_tag_each_time:
             return f'"{len(self.server.asked)}"'
         name = str(content) if isinstance(content, Path) else hashlib.sha256(content).hexdigest()
         return f'"{name}"'
@@ -164,11 +164,11 @@ class FileHandler(BaseHTTPRequestHandler):
                 self.server.sent += len(piece)
                 if self._breaks(sent):
                     return
-        self.wfile.write(b"x" * self.server.faults.extra_bytes)
+        self.wfile.write(b"x" * self.faults.extra_bytes)
 
     def _pieces(self, chunk: bytes, sent: int) -> Iterator[bytes]:
         """Cut where something is to happen."""
-        faults = self.server.faults
+        faults = self.faults
         for mark in sorted({faults.drop_after, faults.stop_after}):
             if sent < mark < sent + len(chunk):
                 yield chunk[: mark - sent]
@@ -176,7 +176,7 @@ class FileHandler(BaseHTTPRequestHandler):
         yield chunk
 
     def _breaks(self, sent: int) -> bool:
-        faults = self.server.faults
+        faults = self.faults
         if faults.stop_after and sent >= faults.stop_after:
             self.wfile.flush()
             faults.stopped.set()
@@ -191,7 +191,7 @@ class FileHandler(BaseHTTPRequestHandler):
         return True
 
     def _twisted(self, piece: bytes) -> bytes:
-        if not self.server.faults.wrong_bytes or not piece:
+        if not self.faults.wrong_bytes or not piece:
             return piece
         return bytes([piece[0] ^ 1]) + piece[1:]
 
