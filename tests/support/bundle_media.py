@@ -56,8 +56,13 @@ def sha256(data: bytes) -> str:
 def content(sizes: Sequence[int], seed: int = 1) -> dict[str, bytes]:
     """Bytes that repeat nowhere, by digest."""
     dice = random.Random(seed)
-    made = [dice.randbytes(size) for size in sizes]
+    made = [_some_bytes(dice, size) for size in sizes]
     return {sha256(data): data for data in made}
+
+
+def _some_bytes(dice: random.Random, size: int) -> bytes:
+    step = 1 << 20
+    return b"".join(dice.randbytes(min(step, size - start)) for start in range(0, size, step))
 
 
 def sources(folder: Path, objects: Mapping[str, bytes]) -> list[Source]:

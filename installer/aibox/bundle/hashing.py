@@ -28,7 +28,7 @@ WINDOW_BYTES = 8 << 20
 MOST_WORKERS = 6
 """Buffers take 48 MiB at the most."""
 
-_TICK_S = 1.0
+TICK_S = 1.0
 _OPTICAL_MAJOR = 11
 
 
@@ -102,7 +102,7 @@ def hash_files(tasks: Sequence[Task], *, report: Report, workers: int) -> Hashed
     with ThreadPoolExecutor(max(1, min(len(crews), MOST_WORKERS))) as threads:
         futures = [threads.submit(crew.work) for crew in crews]
         try:
-            while wait(futures, _TICK_S).not_done:
+            while wait(futures, TICK_S).not_done:
                 done = sum(crew.found.size for crew in crews)
                 meter.add(done - told)
                 told = done

@@ -15,7 +15,6 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
 
 from aibox import digest
 from aibox.bundle import discovery
@@ -114,7 +113,7 @@ class Media:
         assert label is not None and number is not None
         return f"{label.other(number).missing()}, which is not there,"
 
-    def open_blob(self, sha256: str) -> BinaryIO:
+    def open_blob(self, sha256: str) -> io.BufferedReader:
         """The file under the name of a blob; its bytes are not yet compared with the name.
 
         Raises:
@@ -122,7 +121,7 @@ class Media:
             Failed: `source-unreadable`.
         """
         chunk = self._open_chunk(sha256)
-        return os.fdopen(chunk.descriptor, "rb", buffering=_BUFFER_BYTES)
+        return io.BufferedReader(io.FileIO(chunk.descriptor), _BUFFER_BYTES)
 
     def read_blob(self, blob: Blob, limit: int) -> bytes:
         """The bytes of a blob, compared with its digest; at most `limit` of them.
@@ -144,7 +143,7 @@ class Media:
                 raise _damaged(where, "it is not there, or not a regular file") from error
             raise unreadable(where, error) from error
 
-    def open_object(self, carried: Carried) -> BinaryIO:
+    def open_object(self, carried: Carried) -> io.BufferedReader:
         """All bytes of an object, seekable, whatever volumes its chunks lie on.
 
         Bytes are not compared with digests: whoever takes them in does that, and asks

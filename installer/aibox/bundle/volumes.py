@@ -28,7 +28,7 @@ _ENTRY_BYTES = 192  # A name of 64 digits takes six entries of 32 bytes in a FAT
 _LABEL_ENTRY_BYTES = 67  # A digest, its quotes and a comma.
 _LABEL_VOLUME_BYTES = 64
 _RESERVE_BYTES = 2 << 20
-_RESERVE_SHARE = 200
+_RESERVE_SHARE = 100
 """Kept free: alignment and the tables of the file system (one part in so many)."""
 
 Number = Annotated[int, Field(ge=1, le=VOLUMES_LIMIT)]

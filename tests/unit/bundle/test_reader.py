@@ -74,7 +74,7 @@ def test_it_is_a_raw_stream_that_can_be_sought(split: SmallBundle) -> None:
         assert stream.seekable()
         assert not stream.writable()
         buffer = bytearray(CHUNK + 5)
-        assert stream.readinto(buffer) > 0  # type: ignore[attr-defined]
+        assert stream.readinto(buffer) > 0
         with pytest.raises(ValueError, match="before the start"):
             stream.seek(-1)
 
