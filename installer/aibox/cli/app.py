@@ -30,9 +30,9 @@ MODULES = {
     "ask": "ask",
     "lock": "lock",
     "profiles": "profiles",
+    "have": "have",
     "docs": "documents",
     "bundle": "bundle",
-    "have": "have",
     "trust": "trust",
 }
 
