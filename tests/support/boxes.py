@@ -13,11 +13,13 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from aibox.activate import activate
 from aibox.box import guard
 from aibox.box.filesystem import Filesystem, Kind, Operation
+from aibox.box.importing import Incoming, import_all
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
 from aibox.box.transaction import Outcome, staging
@@ -117,6 +119,11 @@ class GateDouble:
         return Verdict(passed=False, results=(wrong,), reason="ko-1 was not answered")
 
 
+def incoming(*blobs: bytes) -> list[Incoming]:
+    """Blobs in memory, as `import_all` wants them."""
+    return [Incoming(sha256(data), len(data), partial(io.BytesIO, data)) for data in blobs]
+
+
 class Commands:
     """The mutating commands of one box."""
 
@@ -128,9 +135,13 @@ class Commands:
         boot: str = "boot-1",
         filesystem: Filesystem | None = None,
         services: Before = nothing,
+        workers: int = 1,
     ) -> None:
-        """`before` sees every change to the box, `services` every act of the two doubles."""
-        self.root = root
+        """`before` sees every change to the box, `services` every act of the two doubles.
+
+        With one worker the changes come in the same order every time.
+        """
+        self.root, self.workers = root, workers
         self.filesystem = filesystem or Filesystem(before)
         self.store = Store(root, self.filesystem, boot=boot, reserve_bytes=64 << 10)
         self.runtime = RuntimeDouble(root, services)
@@ -165,8 +176,7 @@ class Commands:
 
     def stage(self, release: ReleaseDouble) -> int:
         """Bring the blobs in and seal a generation."""
-        for data in release.blobs.values():
-            self.store.import_stream(io.BytesIO(data), sha256(data), len(data))
+        import_all(self.store, incoming(*release.blobs.values()), workers=self.workers)
         tree = {path: sha256(data) for path, data in release.blobs.items()}
         return self.store.prepare_generation(release.manifest, tree, release.files)
 

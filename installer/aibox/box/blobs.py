@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +18,13 @@ from threading import Condition
 from typing import BinaryIO
 
 from aibox.box.filesystem import DiskTrouble, Filesystem, Kind, Operation
-from aibox.box.intake import Intake, ignore, read_back, unreadable
+from aibox.box.intake import Intake, Tally, ignore, read_back, unreadable
 from aibox.box.layout import Layout
 from aibox.box.verified import Verified
 from aibox.errors import Fault, PreflightVeto, VerificationRefused
+
+Source = BinaryIO | Path | Callable[[], BinaryIO]
+"""Where a blob comes from. A stream is read once and left open; the others may be opened again."""
 
 HEADROOM_BYTES = 16 << 20
 HEADROOM_FILES = 64
@@ -53,9 +56,20 @@ class BlobStore:
         found = _status(self.layout.blob(digest))
         return found is not None and found.st_size == size
 
+    def names(self) -> set[str]:
+        """Everything that lies where blobs lie, sound or not."""
+        return {blob.name for folder in _entries(self.layout.blobs) for blob in _entries(folder)}
+
+    def claimed(self) -> dict[str, int]:
+        """Digest -> bytes of room that half-imported blobs take."""
+        return {
+            part.name.removesuffix(".part"): part.stat(follow_symlinks=False).st_blocks * 512
+            for part in _entries(self.layout.parts)
+        }
+
     def import_stream(
         self,
-        source: BinaryIO | Path,
+        source: Source,
         digest: str,
         size: int,
         on_bytes: Callable[[int], None] = ignore,
@@ -64,8 +78,8 @@ class BlobStore:
 
         A source that stops early leaves its part behind, and the next import of the same digest
         goes on from there after hashing what it has. `on_bytes` gets byte counts that sum up to
-        `size` (more if a part turns out bad and a path is read again). A blob already present is
-        hashed again instead of copied; a damaged one is quarantined and replaced.
+        `size`. A blob already present is hashed again instead of copied; a damaged one is
+        quarantined and replaced.
 
         Raises:
             VerificationRefused: more or fewer bytes than `size`, or other bytes than `digest`.
@@ -77,21 +91,55 @@ class BlobStore:
                 on_bytes(size)
                 return False
             self.require_room(size, files=1)
-            self.filesystem.make_directory(self.layout.blob(digest).parent)
-            part = self.layout.part(digest)
-            resumed = part.exists()
-            try:
-                self._take(source, Intake(self.filesystem, part, digest, size, on_bytes))
-            except VerificationRefused:
-                if not (resumed and isinstance(source, Path)):
-                    raise
-                # The fault may lie in what an earlier import left behind; it is gone now.
-                self._take(source, Intake(self.filesystem, part, digest, size, on_bytes))
-            self._publish(digest)
+            self.make_folders([digest])
+            self.take_in(source, digest, size, on_bytes)
+            self.settle([digest])
             return True
 
-    def verify(self, digest: str) -> Damage | None:
-        """Hash the blob, unless this boot has; None if it is sound. Changes nothing."""
+    def make_folders(self, digests: Iterable[str]) -> None:
+        """Make the folders that blobs of these digests will lie in."""
+        for folder in self._folders(digests):
+            self.filesystem.make_directory(folder)
+
+    def take_in(
+        self, source: Source, digest: str, size: int, on_bytes: Callable[[int], None] = ignore
+    ) -> None:
+        """Copy a missing blob in and prove it. It has its name, which `settle` makes durable.
+
+        Counts and errors are those of `import_stream`; nothing is asked about room.
+        """
+        part = self.layout.part(digest)
+        resumed = part.exists()
+        tally = Tally(size, on_bytes)
+        intake = Intake(self.filesystem, part, digest, size, tally.add)
+        try:
+            self._take(source, intake)
+        except VerificationRefused:
+            if not (resumed and _opens_again(source)):
+                raise
+            # The fault may lie in what an earlier import left behind; it is gone now.
+            tally.restart()
+            self._take(source, intake)
+        self.filesystem.rename(part, self.layout.blob(digest))
+
+    def settle(self, taken: Iterable[str], found: Iterable[str] = ()) -> None:
+        """Make the names of blobs durable, and believe those `taken` in for the rest of this boot.
+
+        Names of blobs that were `found` may come from a command that was killed before it could
+        make them durable.
+        """
+        taken = tuple(taken)
+        for folder in self._folders((*taken, *found)):
+            self.filesystem.sync_directory(folder)
+        self.filesystem.sync_directory(self.layout.parts)
+        for digest in taken:
+            self.verified.note(digest, self.layout.blob(digest).stat())
+
+    def verify(self, digest: str, on_bytes: Callable[[int], None] = ignore) -> Damage | None:
+        """Hash the blob, unless this boot has; None if it is sound. Changes nothing.
+
+        `on_bytes` gets the number of bytes hashed, as they are.
+        """
         path = self.layout.blob(digest)
         found = _status(path)
         if found is None:
@@ -99,7 +147,7 @@ class BlobStore:
         if self.verified.knows(digest, found):
             return None
         try:
-            actual = read_back(path)
+            actual = read_back(path, on_bytes)
         except OSError as error:
             return Damage(str(path), digest, f"unreadable: {error.strerror}")
         if actual != digest:
@@ -115,7 +163,7 @@ class BlobStore:
             self.filesystem.move(blob, self.layout.quarantined(digest))
 
     def require_room(self, size: int, files: int) -> None:
-        """Refuse before the first byte what the disk cannot take.
+        """Refuse before the first byte what the disk, or one of the disks, cannot take.
 
         Args:
             size: bytes about to be written.
@@ -124,14 +172,14 @@ class BlobStore:
         Raises:
             PreflightVeto: `no-room`.
         """
-        room = os.statvfs(self.layout.root)
-        free = room.f_bavail * room.f_frsize
-        needed = size + int(size * HEADROOM_SHARE) + HEADROOM_BYTES
-        if free < needed:
-            raise _no_room(f"needed: {needed} bytes; free: {free} bytes")
-        # Some file systems count no inodes at all and report zero of them.
-        if room.f_files and room.f_favail < files + HEADROOM_FILES:
-            raise _no_room(f"needed: {files + HEADROOM_FILES} inodes; free: {room.f_favail}")
+        folders = (self.layout.root, self.layout.blobs, self.layout.parts)
+        disks = {folder.stat().st_dev: folder for folder in reversed(folders) if folder.exists()}
+        for folder in disks.values():
+            _require_room(folder, size, files)
+
+    def _folders(self, digests: Iterable[str]) -> list[Path]:
+        one_of_each = {digest[:2]: digest for digest in digests}
+        return sorted(self.layout.blob(digest).parent for digest in one_of_each.values())
 
     def _present(self, digest: str, size: int) -> bool:
         if _status(self.layout.blob(digest)) is None:
@@ -141,7 +189,7 @@ class BlobStore:
         self.quarantine(digest)
         return False
 
-    def _take(self, source: BinaryIO | Path, intake: Intake) -> None:
+    def _take(self, source: Source, intake: Intake) -> None:
         with _opened(source) as stream:
             try:
                 intake.take(stream)
@@ -165,11 +213,6 @@ class BlobStore:
                 self._busy.remove(digest)
                 self._turn.notify_all()
 
-    def _publish(self, digest: str) -> None:
-        part, blob = self.layout.part(digest), self.layout.blob(digest)
-        self.filesystem.move(part, blob)
-        self.verified.note(digest, blob.stat())
-
     def _give_up(self, part: Path) -> None:
         """Free the room; after a failed write the bytes of the part cannot be believed."""
         try:
@@ -179,16 +222,29 @@ class BlobStore:
 
 
 @contextmanager
-def _opened(source: BinaryIO | Path) -> Iterator[BinaryIO]:
-    if not isinstance(source, Path):
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    """A stream at its beginning; what was opened here is closed here."""
+    if not isinstance(source, Path) and not callable(source):
         yield source
         return
     try:
-        stream = source.open("rb", buffering=0)
+        stream = source.open("rb", buffering=0) if isinstance(source, Path) else source()
     except OSError as error:
         raise unreadable(str(error)) from error
     with stream:
         yield stream
+
+
+def _opens_again(source: Source) -> bool:
+    return callable(source) or isinstance(source, Path)
+
+
+def _entries(folder: str | Path | os.DirEntry[str]) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError:
+        return
 
 
 def _status(path: Path) -> os.stat_result | None:
@@ -198,6 +254,18 @@ def _status(path: Path) -> os.stat_result | None:
     except OSError:
         return None
     return found if stat.S_ISREG(found.st_mode) else None
+
+
+def _require_room(folder: Path, size: int, files: int) -> None:
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    needed = size + int(size * HEADROOM_SHARE) + HEADROOM_BYTES
+    if free < needed:
+        raise _no_room(f"{folder}: needed: {needed} bytes; free: {free} bytes")
+    # Some file systems count no inodes at all and report zero of them.
+    if room.f_files and room.f_favail < files + HEADROOM_FILES:
+        needed = files + HEADROOM_FILES
+        raise _no_room(f"{folder}: needed: {needed} inodes; free: {room.f_favail}")
 
 
 def _no_room(facts: str) -> PreflightVeto:

@@ -1,43 +1,75 @@
 """Taking in one blob: copy, hash, make durable, read back; in bounded memory.
 
 A small blob goes through these one after the other. A large one goes through them side by side,
-a segment at a time: while one segment is read and hashed, the one before it is written and made
-durable, and the one before that is dropped from the page cache and hashed again from the disk.
-So dirty pages stay bounded, and the disk is never idle while the processor works.
+in threads: while one chunk is read, those before it are hashed and written past the page cache,
+and a segment that was made durable is read from the disk and hashed again. So the medium, the
+disk and two processors are busy at the same time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from aibox.box.direct import BLOCK_BYTES, DirectFile, DiskReader, aligned
 from aibox.box.filesystem import Filesystem, OpenFile
 from aibox.errors import Failed, Fault, VerificationRefused
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 4 << 20
 SEGMENT_BYTES = 64 << 20
 """How much is written before it is made durable and read back; also the size that is "large"."""
 
-_CHUNKS_AHEAD = 8
-"""Chunks read but not yet written: the memory an import takes, beside one read-back buffer."""
+DIRECT_BYTES = 256 << 10
+"""From this size on, passing the page cache by saves more than it costs."""
+
+_CHUNKS_AHEAD = 5
+_CHUNKS_BACK = 3
+"""Chunks in use on the way in and on the way back: the memory that one large import takes."""
 
 
 def ignore(_count: int) -> None:
     """For callers that show no progress."""
 
 
-class _Writer(Protocol):
-    """Where chunks go. `finish` returns the digest of what the disk gives back."""
+class Tally:
+    """Counts towards a known size and tells every byte once, whatever is read twice."""
 
-    def write(self, chunk: bytes) -> None: ...
-    def finish(self) -> str: ...
+    def __init__(self, size: int, on_bytes: Callable[[int], None]) -> None:
+        self._size, self._on_bytes = size, on_bytes
+        self._counted = self._told = 0
+
+    def add(self, count: int) -> None:
+        """Note `count` more bytes; tells 0 while nothing is new."""
+        self._counted += count
+        news = max(0, min(self._counted, self._size) - self._told)
+        self._told += news
+        self._on_bytes(news)
+
+    def restart(self) -> None:
+        """All of it is read again."""
+        self._counted = 0
+
+
+class _Lane(Protocol):
+    """Where chunks go: into memory that the lane lends, then on."""
+
+    def lend(self, length: int) -> memoryview: ...
+    def take(self, chunk: memoryview) -> None: ...
+
+    def arrived(self) -> str:
+        """Everything that came is written; its digest."""
+
+    def prove(self) -> str:
+        """Everything is durable; the digest of what the disk gives back."""
 
 
 @dataclass(frozen=True)
@@ -58,103 +90,148 @@ class Intake:
         self.filesystem.unseal(self.part)
         with ExitStack() as closing:
             file = closing.enter_context(self.filesystem.open(self.part, fresh=False))
-            self.filesystem.allocate(file, self.size, keep_size=True)
+            if self.size >= DIRECT_BYTES:  # A smaller one is written, or refused, at one stroke.
+                self.filesystem.allocate(file, self.size, keep_size=True)
             state, held = self._resume(file, stream)
-            writer = self._writer(file, held, closing)
-            held = self._copy(stream, state, held, writer)
+            lane = self._lane(file, state, held, closing)
+            held = self._copy(stream, lane, held)
+            arrived = lane.arrived()
             if held < self.size:
                 raise _refused("blob-too-short", self.digest, f"{held} of {self.size} bytes came")
-            if state.hexdigest() != self.digest:
-                self._refuse(f"bytes hash to {state.hexdigest()}")
-            if writer.finish() != self.digest:
+            if arrived != self.digest:
+                self._refuse(f"bytes hash to {arrived}")
+            if lane.prove() != self.digest:
                 self._refuse("the disk gives back other bytes than were written")
 
-    def _writer(self, file: OpenFile, held: int, closing: ExitStack) -> _Writer:
+    def _lane(self, file: OpenFile, state: hashlib._Hash, held: int, closing: ExitStack) -> _Lane:
         if self.size < SEGMENT_BYTES:
-            return _Plain(self.filesystem, file)
-        writer, prover = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
-        for thread in (prover, writer):  # After a failure nothing that waits may still be written.
-            closing.callback(thread.shutdown, wait=True, cancel_futures=True)
-        return _Overlapped(self.filesystem, file, held, writer, prover)
+            direct = self.size >= DIRECT_BYTES
+            return _Plain(self.filesystem, file, state, held, direct=direct)
+        return _Overlapped(self.filesystem, file, state, held, closing)
 
     def _resume(self, file: OpenFile, stream: BinaryIO) -> tuple[hashlib._Hash, int]:
-        """Hash what the part holds and bring the stream to the same place."""
-        state, held = hashlib.sha256(), 0
-        while held < self.size and (chunk := os.read(file.descriptor, CHUNK_BYTES)):
-            state.update(chunk)
-            held += len(chunk)
+        """Hash what the part holds and bring the stream and the file to the same place."""
+        state, start = hashlib.sha256(), 0
+        held = os.fstat(file.descriptor).st_size
+        if held > self.size:
+            self.filesystem.truncate(file, 0)
+            return state, 0
+        if held < self.size and self.size >= DIRECT_BYTES:
+            held -= held % BLOCK_BYTES  # Where the next direct write can begin.
+        while start < held:
+            count = os.preadv(file.descriptor, [own_memory()[: held - start]], start)
+            state.update(own_memory()[:count])
+            self.on_bytes(count)
+            start += count
         if held:
-            self.on_bytes(held)
+            os.lseek(file.descriptor, held, os.SEEK_SET)
             _skip(stream, held)
         return state, held
 
-    def _copy(self, stream: BinaryIO, state: hashlib._Hash, held: int, writer: _Writer) -> int:
-        while chunk := self._read(stream):
-            held += len(chunk)
-            if held > self.size:
+    def _copy(self, stream: BinaryIO, lane: _Lane, held: int) -> int:
+        """Bytes that the part holds when the stream has ended."""
+        while True:
+            left = self.size - held
+            chunk = lane.lend(min(CHUNK_BYTES, left)) if left else memoryview(bytearray(1))
+            count, error = _fill(stream, chunk)
+            if count > left:
                 self._refuse(f"more than {self.size} bytes came")
-            writer.write(chunk)
-            state.update(chunk)
-            self.on_bytes(len(chunk))
-        return held
-
-    def _read(self, stream: BinaryIO) -> bytes:
-        try:
-            return stream.read(CHUNK_BYTES)
-        except OSError as error:
-            raise unreadable(str(error)) from error
+            if count:
+                lane.take(chunk[:count])
+                self.on_bytes(count)
+            if error is not None:
+                lane.arrived()
+                raise unreadable(str(error)) from error
+            held += count
+            if count < len(chunk):
+                return held
 
     def _refuse(self, facts: str) -> None:
         self.filesystem.unlink(self.part)
         raise _refused("blob-refused", self.digest, facts)
 
 
-@dataclass(frozen=True)
 class _Plain:
     """One step after the other."""
-
-    filesystem: Filesystem
-    file: OpenFile
-
-    def write(self, chunk: bytes) -> None:
-        self.filesystem.write(self.file, chunk)
-
-    def finish(self) -> str:
-        _seal(self.filesystem, self.file)
-        return read_back(self.file.path)
-
-
-class _Overlapped:
-    """Writing and reading back in a thread each, both in order."""
 
     def __init__(
         self,
         filesystem: Filesystem,
         file: OpenFile,
+        state: hashlib._Hash,
         held: int,
-        writer: ThreadPoolExecutor,
-        prover: ThreadPoolExecutor,
+        *,
+        direct: bool,
+    ) -> None:
+        self._filesystem, self._file, self._state = filesystem, file, state
+        self._target = DirectFile(filesystem, file, direct=direct)
+        self._length = held
+
+    def lend(self, length: int) -> memoryview:
+        return own_memory()[:length]
+
+    def take(self, chunk: memoryview) -> None:
+        self._target.write(chunk)
+        self._state.update(chunk)
+        self._length += len(chunk)
+
+    def arrived(self) -> str:
+        return self._state.hexdigest()
+
+    def prove(self) -> str:
+        _seal(self._filesystem, self._file)
+        reader, state, start = DiskReader(self._file.descriptor), hashlib.sha256(), 0
+        while count := reader.read(start, self._length, own_memory()):
+            state.update(own_memory()[:count])
+            start += count
+        return state.hexdigest()
+
+
+class _Overlapped:
+    """Hashing, writing, reading back and hashing again: a thread each, all in order."""
+
+    def __init__(
+        self,
+        filesystem: Filesystem,
+        file: OpenFile,
+        state: hashlib._Hash,
+        held: int,
+        closing: ExitStack,
     ) -> None:
         self._filesystem, self._file = filesystem, file
-        self._writer, self._prover = writer, prover
-        self._ahead: deque[Future[None]] = deque()
-        self._proofs: deque[Future[None]] = deque()
-        self._written, self._synced = held, 0
-        self._proof = hashlib.sha256()
+        self._state, self._proof = state, hashlib.sha256()
+        self._target = DirectFile(filesystem, file, direct=True)
+        self._reader = DiskReader(closing.enter_context(_opened(file.path)))
+        self._ahead, self._back = _Ring(_CHUNKS_AHEAD), _Ring(_CHUNKS_BACK)
+        self._written, self._proven = held, 0
+        self._proofs = deque[Future[None]]()
         self._broken = False  # An fsync after one that failed would prove nothing.
+        self._prover, self._rehasher, self._hasher, self._writer = (
+            _thread(closing) for _ in range(4)
+        )
 
-    def write(self, chunk: bytes) -> None:
-        while len(self._ahead) >= _CHUNKS_AHEAD:
-            self._ahead.popleft().result()
-        self._ahead.append(self._later(lambda: self._filesystem.write(self._file, chunk)))
+    def lend(self, length: int) -> memoryview:
+        return self._ahead.lend(length)
+
+    def take(self, chunk: memoryview) -> None:
+        users = [
+            self._hasher.submit(self._state.update, chunk),
+            self._later(lambda: self._target.write(chunk)),
+        ]
         self._written += len(chunk)
-        if self._written - self._synced >= SEGMENT_BYTES:
-            self._prove(self._later(lambda: self._filesystem.sync_file(self._file)))
+        if self._written - self._proven >= SEGMENT_BYTES:
+            users.append(self._later(lambda: self._filesystem.sync_file(self._file)))
+            self._prove(users[-1])
+        self._ahead.give(*users)
 
-    def finish(self) -> str:
+    def arrived(self) -> str:
+        self._ahead.wait()
+        return self._state.hexdigest()
+
+    def prove(self) -> str:
         self._prove(self._later(lambda: _seal(self._filesystem, self._file)))
-        for future in (*self._ahead, *self._proofs):
-            future.result()
+        while self._proofs:
+            self._proofs.popleft().result()
         return self._proof.hexdigest()
 
     def _later(self, step: Callable[[], None]) -> Future[None]:
@@ -169,31 +246,66 @@ class _Overlapped:
         return self._writer.submit(take)
 
     def _prove(self, durable: Future[None]) -> None:
-        start, self._synced = self._synced, self._written
-        self._ahead.append(durable)
+        while self._proofs and self._proofs[0].done():
+            self._proofs.popleft().result()
+        start, self._proven = self._proven, self._written
         self._proofs.append(self._prover.submit(self._reread, durable, start, self._written))
 
     def _reread(self, durable: Future[None], start: int, end: int) -> None:
         durable.result()
-        drop_from_cache(self._file.descriptor, start, end - start)
-        while start < end:
-            chunk = os.pread(self._file.descriptor, min(CHUNK_BYTES, end - start), start)
-            if not chunk:
-                return  # A short file has another digest.
-            self._proof.update(chunk)
-            start += len(chunk)
+        while count := self._reader.read(start, end, chunk := self._back.lend(CHUNK_BYTES)):
+            self._back.give(self._rehasher.submit(self._proof.update, chunk[:count]))
+            start += count
+        self._back.wait()
 
 
-def read_back(path: Path) -> str:
+class _Ring:
+    """Memory used in turn: a chunk is lent again when those it was given to are done."""
+
+    def __init__(self, count: int) -> None:
+        self._free = [aligned(CHUNK_BYTES) for _ in range(count)]
+        self._given: deque[tuple[memoryview, tuple[Future[None], ...]]] = deque()
+
+    def lend(self, length: int) -> memoryview:
+        if not self._free:
+            self._take_back()
+        return self._free[-1][:length]
+
+    def give(self, *users: Future[None]) -> None:
+        """What was lent last is in use until all of these are done."""
+        self._given.append((self._free.pop(), users))
+
+    def wait(self) -> None:
+        """Until nothing is in use; raises what went wrong for those who used it."""
+        while self._given:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        chunk, users = self._given.popleft()
+        for user in users:
+            user.result()
+        self._free.append(chunk)
+
+
+_kept = threading.local()
+
+
+def own_memory() -> memoryview:
+    """This thread's chunk of aligned memory; whoever calls next on the thread uses it too."""
+    chunk: memoryview | None = getattr(_kept, "chunk", None)
+    if chunk is None or len(chunk) != CHUNK_BYTES:
+        chunk = _kept.chunk = aligned(CHUNK_BYTES)
+    return chunk
+
+
+def read_back(path: Path, on_bytes: Callable[[int], None] = ignore) -> str:
     """The digest of what the disk holds under `path`, never following a link."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def drop_from_cache(descriptor: int, start: int = 0, length: int = 0) -> None:
-    """Forget cached pages (all after `start` if `length` is 0), so that reads ask the disk."""
-    os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_DONTNEED)
+    state = hashlib.sha256()
+    with _opened(path) as descriptor:
+        while count := os.readv(descriptor, [own_memory()]):
+            state.update(own_memory()[:count])
+            on_bytes(count)
+    return state.hexdigest()
 
 
 def unreadable(facts: str) -> Failed:
@@ -208,10 +320,43 @@ def unreadable(facts: str) -> Failed:
     )
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _thread(closing: ExitStack) -> ThreadPoolExecutor:
+    """A thread that ends with the block; after a failure it does nothing of what waits."""
+    thread = ThreadPoolExecutor(1)
+    closing.callback(thread.shutdown, wait=True, cancel_futures=True)
+    return thread
+
+
+def _fill(stream: BinaryIO, chunk: memoryview) -> tuple[int, OSError | None]:
+    """Read until the chunk is full or the stream ends: how much came, and what broke it off."""
+    readinto = getattr(stream, "readinto", None) or partial(_copy_into, stream)
+    filled = 0
+    try:
+        while filled < len(chunk) and (count := readinto(chunk[filled:])):
+            filled += count
+    except OSError as error:
+        return filled, error
+    return filled, None
+
+
+def _copy_into(stream: BinaryIO, chunk: memoryview) -> int:
+    data = stream.read(len(chunk))
+    chunk[: len(data)] = data
+    return len(data)
+
+
 def _seal(filesystem: Filesystem, file: OpenFile) -> None:
     filesystem.set_mode(file, 0o444)
     filesystem.sync_file(file)
-    drop_from_cache(file.descriptor)
 
 
 def _skip(stream: BinaryIO, length: int) -> None:

@@ -6,9 +6,10 @@ import errno
 import io
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import pytest
 
@@ -18,6 +19,9 @@ from aibox.box.store import Store
 from aibox.errors import Failed, PreflightVeto, VerificationRefused
 from boxes import sha256
 from faults import FailAt, Recorder
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 DATA = bytes(range(256)) * 40
 DIGEST = sha256(DATA)
@@ -53,10 +57,10 @@ class Unseekable(io.BytesIO):
 class Yanked(io.BytesIO):
     """A medium that is pulled out after the first chunk."""
 
-    def read(self, size: int | None = -1) -> bytes:
+    def readinto(self, buffer: WriteableBuffer) -> int:
         if self.tell():
             raise OSError(errno.EIO, "Input/output error")
-        return super().read(100)
+        return super().readinto(memoryview(buffer)[:100])
 
 
 def test_a_blob_is_stored_under_its_digest_and_cannot_be_written(store: Store) -> None:
@@ -147,8 +151,8 @@ def test_other_bytes_than_promised_are_refused(
 
 def test_an_endless_stream_is_cut_off_at_the_promised_size(store: Store) -> None:
     class Endless(io.RawIOBase):
-        def read(self, size: int = -1) -> bytes:
-            return bytes(size)
+        def readinto(self, buffer: WriteableBuffer) -> int:
+            return len(memoryview(buffer))
 
     endless: BinaryIO = Endless()  # type: ignore[assignment]
     with pytest.raises(VerificationRefused):
@@ -197,10 +201,10 @@ def test_a_source_that_is_not_there_is_a_plain_error(store: Store, tmp_path: Pat
 def test_a_full_disk_frees_what_was_begun(tmp_path: Path, kind: Kind) -> None:
     store = a_store(tmp_path, Filesystem(FailAt(0, errno.ENOSPC, (kind,))))
     with pytest.raises(DiskTrouble) as trouble:
-        take(store)
+        take(store, LARGE, sha256(LARGE), len(LARGE))
     assert trouble.value.full
-    assert not store.layout.blob(DIGEST).exists()
-    assert take(a_store(tmp_path))
+    assert not store.layout.blob(sha256(LARGE)).exists()
+    assert take(a_store(tmp_path), LARGE, sha256(LARGE), len(LARGE))
 
 
 class LyingDisk(Filesystem):
@@ -239,11 +243,11 @@ def test_a_slow_disk_holds_the_reader_back(tmp_path: Path, monkeypatch: pytest.M
     ahead = [0]
 
     class Counted(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def readinto(self, buffer: WriteableBuffer) -> int:
             with moved:
                 ahead[0] += 1
                 moved.notify()
-            return super().read(size)
+            return super().readinto(buffer)
 
     class Slow(Filesystem):
         """Gives the reader time to run too far ahead, and notices when it does."""
@@ -263,6 +267,7 @@ def test_a_slow_disk_holds_the_reader_back(tmp_path: Path, monkeypatch: pytest.M
 def test_an_error_in_the_overlapped_way_gives_the_part_up(
     tmp_path: Path, kind: Kind, boundary: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "CHUNK_BYTES", 1 << 20)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", 1 << 20)
     store = a_store(tmp_path, Filesystem(FailAt(boundary, errno.EIO, (kind,))))
     with pytest.raises(DiskTrouble):
@@ -299,9 +304,9 @@ def count_hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     hashed: list[Path] = []
     real = intake.read_back
 
-    def counting(path: Path) -> str:
+    def counting(path: Path, on_bytes: Callable[[int], None]) -> str:
         hashed.append(path)
-        return real(path)
+        return real(path, on_bytes)
 
     monkeypatch.setattr("aibox.box.blobs.read_back", counting)
     return hashed

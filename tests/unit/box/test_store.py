@@ -149,7 +149,7 @@ def test_a_twin_whose_rendered_files_were_changed_is_not_used_again(box: Command
 def test_in_the_boot_of_its_installation_a_generation_is_not_hashed_again(
     box: Commands, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def hashed(path: Path) -> str:
+    def hashed(path: Path, _on_bytes: object) -> str:
         raise AssertionError(f"{path} was hashed")
 
     monkeypatch.setattr("aibox.box.blobs.read_back", hashed)

@@ -1,0 +1,275 @@
+"""Taking in many blobs in one pass: checked for room together, in parallel, settled together.
+
+What is missing is known, and its room found, before the first byte is written. Small blobs are
+taken in by several threads, so that the disk makes many of them durable at one stroke; large
+ones keep the processors busy by themselves. Names become durable at the end, a folder at a time,
+before anything can rest on them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock, Thread
+from typing import BinaryIO
+
+from aibox.box.blobs import BlobStore
+from aibox.box.filesystem import DiskTrouble
+from aibox.box.intake import SEGMENT_BYTES, Tally, ignore
+from aibox.box.layout import checked
+from aibox.errors import Fault, VerificationRefused
+
+TICK_S = 0.2
+"""How often progress is told."""
+
+SETTLE_S = 30.0
+"""How much work on proofs a kill may cost: what was settled is not hashed again in this boot."""
+
+FOLDERS = 256
+"""Folders that blobs lie in: all of them may have to be made."""
+
+_SMALL_AT_ONCE = (4, 8)
+_LARGE_AT_ONCE = (2, 4)
+"""At least and at most, whatever the number of processors: a disk wants company, memory an end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A blob to be taken in: digest, size in bytes, and how to open it at its beginning.
+
+    `open` may be called again, from any thread; what it returns is closed. A stream with
+    `readinto` is read without a copy.
+    """
+
+    sha256: str
+    size: int
+    open: Callable[[], BinaryIO]
+
+
+Step = Callable[[Incoming, Callable[[int], None]], None]
+"""What is done with one object; it counts its bytes, and ends where a count raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was taken in, what was there already (and hashed), what was named more than once."""
+
+    new: int
+    new_bytes: int
+    present: int
+    present_bytes: int
+    repeated: int
+
+
+def import_all(
+    store: BlobStore,
+    objects: Sequence[Incoming],
+    on_bytes: Callable[[int], None] = ignore,
+    *,
+    workers: int | None = None,
+) -> Imported:
+    """Bring every object into the store; on return all are durable, proven and named.
+
+    `on_bytes` is called on the calling thread; its counts sum up to the sizes of `objects`.
+    The first error stops the other threads, and is raised when they have ended; what they have
+    taken in by then stays, and the next call goes on from there.
+
+    Args:
+        workers: threads that take in blobs; None: by the number of processors.
+
+    Raises:
+        PreflightVeto: `no-room`, before anything is written.
+        VerificationRefused, DiskTrouble, Failed: those of `BlobStore.import_stream`.
+    """
+    batch = _Batch(store, on_bytes, workers)
+    wanted, names = _distinct(objects), store.names()
+    there = [one for one in wanted if one.sha256 in names and store.has(one.sha256, one.size)]
+    absent = _without(wanted, there)
+    require_room(store, absent)
+    damaged = batch.look(there)
+    if damaged:
+        require_room(store, [*absent, *damaged])
+    batch.take(absent, damaged)
+    there = _without(there, damaged)
+    batch.settle(there)
+    on_bytes(sum(one.size for one in objects) - sum(one.size for one in wanted))
+    new = (*absent, *damaged)
+    return Imported(
+        new=len(new),
+        new_bytes=sum(one.size for one in new),
+        present=len(there),
+        present_bytes=sum(one.size for one in there),
+        repeated=len(objects) - len(wanted),
+    )
+
+
+def require_room(store: BlobStore, objects: Iterable[Incoming]) -> None:
+    """Refuse what the disk cannot take in all; what earlier tries have claimed counts as had.
+
+    Raises:
+        PreflightVeto: `no-room`.
+    """
+    block, claimed = os.statvfs(store.layout.root).f_frsize, store.claimed()
+    size = files = 0
+    for one in objects:
+        files += 1
+        size += max(0, -(-one.size // block) * block - claimed.get(one.sha256, 0))
+    if files:
+        store.require_room(size, files + FOLDERS)
+
+
+def _without(objects: Iterable[Incoming], others: Iterable[Incoming]) -> list[Incoming]:
+    left_out = {one.sha256 for one in others}
+    return [one for one in objects if one.sha256 not in left_out]
+
+
+def _distinct(objects: Iterable[Incoming]) -> list[Incoming]:
+    """Each digest once, in order; refuses what is no digest, and one that is given two sizes."""
+    known: dict[str, Incoming] = {}
+    for one in objects:
+        first = known.setdefault(checked(one.sha256), one)
+        if first.size != one.size:
+            raise VerificationRefused(
+                "contradicting-sizes",
+                "a blob is given two sizes",
+                context=f"sha256:{one.sha256}: {first.size} and {one.size} bytes",
+                hint="the release is damaged or forged; compare it with its lock:"
+                " ./aibox lock --check",
+                fault=Fault.UPSTREAM,
+            )
+    return list(known.values())
+
+
+class _Batch:
+    """One call of `import_all`: its threads, what they took in, what of it is not settled yet."""
+
+    def __init__(
+        self, store: BlobStore, on_bytes: Callable[[int], None], workers: int | None
+    ) -> None:
+        self._store, self._on_bytes, self._workers = store, on_bytes, workers
+        self._taken = deque[str]()
+        self._settled = time.monotonic()
+
+    def look(self, there: Sequence[Incoming]) -> list[Incoming]:
+        """Hash what has the right name and size; returns what is damaged."""
+        damaged: list[Incoming] = []
+
+        def hash_one(one: Incoming, add: Callable[[int], None]) -> None:
+            if self._store.verify(one.sha256, add):
+                damaged.append(one)
+            add(one.size)
+
+        self._together(there, hash_one, _SMALL_AT_ONCE)
+        return damaged
+
+    def take(self, absent: Sequence[Incoming], damaged: Sequence[Incoming]) -> None:
+        """Take in what is missing. After an error of the disk nothing more is asked of it."""
+        hashed = {one.sha256 for one in damaged}  # Their bytes were counted then.
+        coming = (*absent, *damaged)
+        for digest in self._store.names() & {one.sha256 for one in coming}:
+            self._store.quarantine(digest)
+        self._store.make_folders(one.sha256 for one in coming)
+
+        def take_one(one: Incoming, add: Callable[[int], None]) -> None:
+            counted = Tally(0, add).add if one.sha256 in hashed else add
+            self._store.take_in(one.open, one.sha256, one.size, counted)
+            self._taken.append(one.sha256)
+
+        try:
+            for large, at_once in ((False, _SMALL_AT_ONCE), (True, _LARGE_AT_ONCE)):
+                group = [one for one in coming if (one.size >= SEGMENT_BYTES) is large]
+                self._together(group, take_one, at_once)
+        except DiskTrouble:
+            raise
+        except BaseException:
+            with suppress(DiskTrouble):
+                self.settle()
+            raise
+
+    def settle(self, there: Iterable[Incoming] = ()) -> None:
+        """Make names durable, also of what was `there`, and keep what was proven so far."""
+        taken = [self._taken.popleft() for _ in range(len(self._taken))]
+        self._store.settle(taken, (one.sha256 for one in there))
+        self._store.verified.save()
+        self._settled = time.monotonic()
+
+    def _together(self, group: Sequence[Incoming], step: Step, at_once: tuple[int, int]) -> None:
+        least, most = at_once
+        usual = min(most, max(least, (os.cpu_count() or 1) // 2))
+        crew = _Crew(group, step)
+        crew.run(min(self._workers or usual, most, len(group)), self._tick)
+
+    def _tick(self, count: int) -> None:
+        self._on_bytes(count)
+        if self._taken and time.monotonic() - self._settled >= SETTLE_S:
+            self.settle()
+
+
+class _Stopped(Exception):
+    """Another thread met an error, or the person wants it to end."""
+
+
+class _Crew:
+    """Threads that take one step for each object; the first error stops them all."""
+
+    def __init__(self, objects: Iterable[Incoming], step: Step) -> None:
+        self._objects, self._step = iter(objects), step
+        self._lock = Lock()
+        self._count = 0
+        self._stop = False
+        self._error: BaseException | None = None
+
+    def run(self, size: int, on_tick: Callable[[int], None]) -> None:
+        """Until all is done; raises the first error. No thread is left behind, come what may."""
+        threads = [Thread(target=self._work, name=f"import-{number}") for number in range(size)]
+        started = list[Thread]()
+        try:
+            for thread in threads:
+                thread.start()
+                started.append(thread)
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(TICK_S)
+                    on_tick(self._counted())
+        finally:
+            self._stop = True
+            _outlast(started)
+        if self._error is not None:
+            raise self._error
+        on_tick(self._counted())
+
+    def _work(self) -> None:
+        try:
+            while (one := self._next()) is not None:
+                self._step(one, Tally(one.size, self._add).add)
+        except BaseException as error:
+            with self._lock:
+                if not self._stop:
+                    self._stop, self._error = True, error
+
+    def _next(self) -> Incoming | None:
+        with self._lock:
+            return None if self._stop else next(self._objects, None)
+
+    def _add(self, count: int) -> None:
+        if self._stop:
+            raise _Stopped
+        with self._lock:
+            self._count += count
+
+    def _counted(self) -> int:
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
+def _outlast(threads: Iterable[Thread]) -> None:
+    """Wait whatever keys are pressed: who holds the box lets it go after this."""
+    for thread in threads:
+        while thread.is_alive():
+            with suppress(KeyboardInterrupt):
+                thread.join()
