@@ -164,6 +164,13 @@ def test_what_is_whole_is_not_looked_at_again(unpack: Unpacking) -> None:
     assert (unpack.folder / BIG).read_bytes() == b"changed by somebody"
 
 
+def test_the_stamp_of_another_program_is_taken_away_first(unpack: Unpacking) -> None:
+    (unpack.folder / "program.txt").write_text("of another one")
+    unpack.blob(BIG).unlink()
+    assert unpack() == 4
+    assert not (unpack.folder / "program.txt").exists()
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -189,8 +196,12 @@ def test_without_its_stamp_what_is_damaged_is_replaced_and_the_rest_stays(
 
 @pytest.mark.parametrize("path", [file for file in FILES if file != "stacks/empty"])
 @pytest.mark.parametrize(
-    "harm",
-    [flip, lambda blob: os.truncate(blob, 1), lambda blob: blob.write_bytes(blob.read_bytes() * 2)],
+    ("harm", "told"),
+    [
+        (flip, "context: other bytes"),
+        (lambda blob: os.truncate(blob, 1), "context: 1 of {} bytes"),
+        (lambda blob: blob.write_bytes(blob.read_bytes() * 2), "context: more than {} bytes"),
+    ],
     ids=["flipped", "cut", "longer"],
 )
 def test_a_blob_that_is_not_what_it_should_be_is_refused(
@@ -198,11 +209,13 @@ def test_a_blob_that_is_not_what_it_should_be_is_refused(
     capsys: pytest.CaptureFixture[str],
     path: str,
     harm: Callable[[Path], object],
+    told: str,
 ) -> None:
     harm(unpack.blob(path))
     assert unpack() == 4
     said = capsys.readouterr().err
     assert "error[bundle-damaged]" in said
+    assert told.format(len(FILES[path][0])) in said
     assert unpack.blob(path).name in said
     assert not (unpack.folder / path).exists()
     assert not (unpack.folder / "program.txt").exists()
