@@ -80,7 +80,14 @@ class PrivateApt:
     ) -> None:
         programs.require({"apt-get": "apt", "gpgv": "gpgv", "gpg": "gpg"}, AGAIN)
         self._folder, self._archives, self._report = folder, tuple(archives), report
-        for name in ("etc/empty", "etc/apt.conf.d", "etc/preferences.d", "state/lists/partial", "cache/archives/partial", "log"):
+        for name in (
+            "etc/empty",
+            "etc/apt.conf.d",
+            "etc/preferences.d",
+            "state/lists/partial",
+            "cache/archives/partial",
+            "log",
+        ):
             (folder / name).mkdir(parents=True)
         (folder / "status").touch()
         self._keyrings = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from aibox.bundle.build import programs
 from aibox.bundle.build.apt import PrivateApt, Signed
@@ -135,7 +135,10 @@ def redistribution(
     if target.distribution is not None:
         paths = tuple(package.path for package in packages if package.archive in own)
         found.add(targets.redistribution(paths, target.distribution))
-    return next(
-        (item for item in (Redistribution.FORBID, Redistribution.OPERATOR_ONLY) if item in found),
-        Redistribution.ALLOW,
-    )
+    return narrowest(found)
+
+
+def narrowest(classes: Collection[Redistribution]) -> Redistribution:
+    """What a whole allows whose parts allow these."""
+    order = (Redistribution.FORBID, Redistribution.OPERATOR_ONLY)
+    return next((item for item in order if item in classes), Redistribution.ALLOW)

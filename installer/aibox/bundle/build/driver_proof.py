@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from aibox import process
 from aibox.bundle.build import deb_file, programs
-from aibox.bundle.build.repository import Repository
+from aibox.bundle.build.repository_files import Files, Repository
 from aibox.bundle.manifest import Proof
 from aibox.bundle.packages import dkms
 from aibox.bundle.packages.targets import MACHINES
@@ -35,8 +35,6 @@ _TOOLS = ("debootstrap", "unshare", "chroot", "mount", "gpgv")
 # The installed root against the packages that it is made of (3.4 for a driver on Debian 12).
 _ROOM = 5
 _NAMESPACES = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child")
-
-Files = Callable[[str], Path]
 
 
 def modules(pins: PackageSet, files: Files) -> tuple[Package, ...]:

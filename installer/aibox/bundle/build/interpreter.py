@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from aibox.bundle.build import deb_file
+from aibox.bundle.build.repository_files import Files
 from aibox.bundle.packages import python_folder
 from aibox.bundle.packages.python_folder import Entry
 from aibox.pins import PackageSet
 from aibox.progress import Progress, Report
 
 STEP = "interpreter"
-
-Files = Callable[[str], Path]
 
 
 def make(pins: PackageSet, files: Files, output: Path, report: Report) -> None:

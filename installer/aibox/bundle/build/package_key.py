@@ -31,11 +31,15 @@ _LIMIT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class PackageKey:
-    """A key pair: `secret` is the path of a file of mode 0600, `public` the key for others."""
+    """A key pair: `secret` is the path of a file of mode 0600, `public` the key for others.
+
+    `armoured` is the public key as text, which rpm wants.
+    """
 
     secret: Path
     fingerprint: str
     public: bytes
+    armoured: bytes
 
     def sign(self, text: bytes, date: datetime.date, *, inline: bool) -> bytes:
         """A signature of midnight (UTC) of `date`: around the text (`inline`), or apart from it."""
@@ -118,7 +122,9 @@ def _read(secret: Path) -> PackageKey:
         if len(prints) != 1:
             raise _damaged(secret, f"it holds {len(prints)} keys instead of one")
         _gpg(home, "--output", home / "out", "--export", prints[0])
-        return PackageKey(secret, prints[0].lower(), (home / "out").read_bytes())
+        _gpg(home, "--armor", "--output", home / "text", "--export", prints[0])
+        public, armoured = (home / "out").read_bytes(), (home / "text").read_bytes()
+        return PackageKey(secret, prints[0].lower(), public, armoured)
 
 
 @contextmanager
