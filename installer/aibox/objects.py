@@ -64,16 +64,22 @@ def wheels(files: Iterable[WheelFile]) -> tuple[Placed, ...]:
 def fits(filename: str, pythons: Collection[str], architectures: Collection[str]) -> bool:
     """Whether a wheel runs on one of these interpreters (`3.11`) and architectures (`x86_64`)."""
     return any(
-        _runs_on(tag, pythons) and (tag.platform == "any" or tag.platform.endswith(machine))
+        _runs_on(tag, pythons) and _is_for(tag.platform, machine)
         for tag in parse_wheel_filename(filename)[3]
         for machine in architectures
     )
 
 
+def _is_for(platform: str, machine: str) -> bool:
+    linux = platform.startswith(("manylinux", "linux")) and platform.endswith(machine)
+    return platform == "any" or linux
+
+
 def _runs_on(tag: Tag, pythons: Collection[str]) -> bool:
     versions = {f"cp{version.replace('.', '')}" for version in pythons}
     if tag.abi == "abi3":  # Built against an interpreter, good for all that came after it.
-        return any(int(tag.interpreter[3:]) <= int(version[3:]) for version in versions)
+        newest = max(int(version[3:]) for version in versions)
+        return tag.interpreter.startswith("cp3") and int(tag.interpreter[3:] or 0) <= newest
     return tag.interpreter in {"py3", *versions} and tag.abi in {"none", *versions}
 
 

@@ -32,6 +32,8 @@ LOWEST_RATE = 20 * 1024
 LEAST_TIMEOUT_S = 300.0
 MEGABYTE = 1e6
 RETRY = "./aibox install --profile local"
+OLDEST_MINOR = 11
+"""The oldest Python 3 that a box runs on."""
 
 _DOWNLOAD = (
     "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes",
@@ -140,8 +142,10 @@ def _target_options(wheel: WheelPin) -> tuple[str, ...]:
     if tag.interpreter.startswith("py"):
         return (*chosen, "--abi", tag.abi)
     implementation, major, minor = tag.interpreter[:2], tag.interpreter[2], tag.interpreter[3:]
+    # The package may want a newer interpreter than the one its stable ABI goes back to.
+    newest = max(int(minor), OLDEST_MINOR) if tag.abi == "abi3" else minor
     return (*chosen, "--implementation", implementation, "--abi", tag.abi,
-            "--python-version", f"{major}.{minor}")  # fmt: skip
+            "--python-version", f"{major}.{newest}")  # fmt: skip
 
 
 def requirement(wheel: WheelPin) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,10 +30,13 @@ class Index:
         monkeypatch.setenv("PIP_INDEX_URL", folder.as_uri())
         monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
 
-    def offer(self, name: str, content: bytes = b"", tag: str = "py3-none-any") -> WheelPin:
+    def offer(
+        self, name: str, content: bytes = b"", tag: str = "py3-none-any", wants: str = ""
+    ) -> WheelPin:
         (self.folder / name).mkdir(exist_ok=True)
         path = make_wheel(self.folder / name, {f"{name}.py": content}, name=name, tag=tag)
-        page = f'<a href="{path.name}">{path.name}</a>'
+        wanted = f' data-requires-python="{html.escape(wants)}"' if wants else ""
+        page = f'<a href="{path.name}"{wanted}>{path.name}</a>'
         (self.folder / name / "index.html").write_text(page, encoding="utf-8")
         data = path.read_bytes()
         return WheelPin(name, "1.0", path.name, len(data), hashlib.sha256(data).hexdigest())
@@ -74,6 +78,14 @@ def test_wheels_come_from_the_configured_index(index: Index, folder: Path) -> No
 )
 def test_a_packager_fetches_builds_for_other_hosts(index: Index, folder: Path, tag: str) -> None:
     pin = index.offer("alpha", tag=tag)
+    fetch([pin], folder, nothing, foreign=True)
+    assert wheels.is_right(folder / pin.filename, pin)
+
+
+def test_a_stable_build_older_than_what_its_package_wants_is_fetched(
+    index: Index, folder: Path
+) -> None:
+    pin = index.offer("alpha", tag="cp39-abi3-manylinux_2_28_x86_64", wants=">=3.10")
     fetch([pin], folder, nothing, foreign=True)
     assert wheels.is_right(folder / pin.filename, pin)
 

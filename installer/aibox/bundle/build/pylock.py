@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 from packaging.markers import Marker
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
+from aibox import objects
 from aibox.errors import Failed, Fault
 from aibox.lock import Wheel, WheelFile
 
@@ -15,6 +19,10 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 """The interpreters of CPython that a release runs on."""
 ARCHITECTURES = ("x86_64", "aarch64")
 """The machines that a release runs on."""
+
+_GLIBC = re.compile(r"manylinux_([0-9]+)_([0-9]+)_")
+_ABIS = {"abi3": 1, "none": 2}
+_OLD_TAGS = {"manylinux2014_": (2, 17), "manylinux2010_": (2, 12), "manylinux1_": (2, 5)}
 
 
 def parse(text: str) -> tuple[Wheel, ...]:
@@ -47,7 +55,7 @@ def _wheel(package: dict[str, Any]) -> Wheel:
         )
         for item in package.get("wheels", ())
     ]
-    supported = tuple(sorted(filter(_supported, files), key=lambda file: file.filename))
+    supported = _supported(files)
     if not supported:
         raise Failed(
             "package-without-wheel",
@@ -64,19 +72,30 @@ def _wheel(package: dict[str, Any]) -> Wheel:
     )
 
 
-def _supported(file: WheelFile) -> bool:
-    return any(
-        _tag_fits(t.interpreter, t.abi, t.platform) for t in parse_wheel_filename(file.filename)[3]
-    )
+def _supported(files: Iterable[WheelFile]) -> tuple[WheelFile, ...]:
+    """One build for each interpreter and machine that has any, sorted by name.
+
+    A box takes the build that it ranks first of those in the lock, so none is there in vain.
+    """
+    offered = list(files)
+    chosen = set()
+    for python, machine in product(PYTHONS, ARCHITECTURES):
+        fitting = [file for file in offered if objects.fits(file.filename, (python,), (machine,))]
+        if fitting:
+            chosen.add(min(fitting, key=_preference))
+    return tuple(sorted(chosen, key=lambda file: file.filename))
 
 
-def _tag_fits(interpreter: str, abi: str, platform: str) -> bool:
-    linux = platform.startswith(("manylinux", "linux")) and platform.endswith(ARCHITECTURES)
-    if platform != "any" and not linux:
-        return False
-    ours = {"cp" + version.replace(".", "") for version in PYTHONS}
-    if abi == "none":
-        return interpreter in {"py3", *ours}
-    if abi == "abi3":
-        return interpreter.startswith("cp3") and int(interpreter[3:] or 0) <= 14
-    return interpreter in ours and abi == interpreter
+def _preference(file: WheelFile) -> tuple[int, int, tuple[int, int], str]:
+    """The least is best: made for the interpreter, the newest stable ABI, the oldest C library."""
+    tags = parse_wheel_filename(file.filename)[3]
+    abi, minor = min((_ABIS.get(tag.abi, 0), -int(tag.interpreter[3:] or 0)) for tag in tags)
+    return abi, minor, min(_libc(tag.platform) for tag in tags), file.filename
+
+
+def _libc(platform: str) -> tuple[int, int]:
+    """The C library (glibc) that a platform tag asks for (PEP 600 and the tags before it)."""
+    found = _GLIBC.match(platform)
+    if found:
+        return int(found[1]), int(found[2])
+    return next((v for name, v in _OLD_TAGS.items() if platform.startswith(name)), (0, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tomli_w
 
 from aibox.bundle.build.pylock import parse
 from aibox.errors import Failed
@@ -37,3 +38,25 @@ def test_only_builds_for_supported_hosts_are_locked(filename: str, kept: bool) -
 def test_a_package_only_other_systems_need_is_left_out() -> None:
     text = pylock(("x", "1", "one")) + "marker = \"sys_platform == 'win32'\"\n"
     assert parse(text) == ()
+
+
+def test_each_interpreter_and_machine_has_one_build_the_widest() -> None:
+    names = [
+        "demo-1.0-cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "demo-1.0-cp311-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "demo-1.0-cp311-abi3-manylinux_2_34_x86_64.whl",
+        "demo-1.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "demo-1.0-cp312-cp312-musllinux_1_2_x86_64.whl",
+        "demo-1.0-py3-none-any.whl",
+    ]
+    files = [
+        {"name": name, "size": 1, "hashes": {"sha256": f"{number:064x}"}}
+        for number, name in enumerate(names)
+    ]
+    package = {"name": "demo", "version": "1.0", "wheels": files}
+    (wheel,) = parse(tomli_w.dumps({"packages": [package]}))
+    assert [file.filename for file in wheel.files] == [
+        "demo-1.0-cp311-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        "demo-1.0-cp312-cp312-manylinux_2_28_x86_64.whl",
+        "demo-1.0-py3-none-any.whl",
+    ]
