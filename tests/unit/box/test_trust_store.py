@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aibox.box.filesystem import DiskTrouble, Filesystem, Kind
@@ -135,6 +135,7 @@ def test_floors_of_chains_do_not_mix(store: TrustStore) -> None:
     assert store.floors(other) == ChainFloors()
 
 
+@settings(deadline=None)
 @given(FLOORS, FLOORS)
 def test_no_floor_falls_and_content_goes_with_its_sequence(
     one: ChainFloors, other: ChainFloors
@@ -151,16 +152,19 @@ def test_no_floor_falls_and_content_goes_with_its_sequence(
     assert raised.raised(other) == raised
 
 
+@settings(deadline=None)
 @given(FLOORS)
 def test_floors_survive_being_stored(floors: ChainFloors) -> None:
     assert decode(encode(floors)) == floors
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | st.integers().map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_floors_or_nothing(data: bytes) -> None:
     assert decode(data) is None
 
 
+@settings(deadline=None)
 @given(FLOORS, st.data())
 def test_any_changed_byte_is_noticed(floors: ChainFloors, data: st.DataObject) -> None:
     stored = bytearray(encode(floors))

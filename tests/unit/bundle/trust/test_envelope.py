@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.formats import encode_canonical
 
@@ -40,6 +40,7 @@ def test_a_file_is_taken_apart_and_put_together_again() -> None:
     assert [item.key_id for item in found.signatures] == sorted([key(1).id, key(2).id])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(TEXT, VALUES, max_size=4))
 def test_what_is_signed_is_the_canonical_json_of_tuf(signed: dict[str, object]) -> None:
     spelled = encode_canonical(signed)
@@ -100,6 +101,7 @@ PIECES = st.sampled_from(
 JSON = VALUES.map(lambda value: json.dumps(value).encode())
 
 
+@settings(deadline=None)
 @given(
     st.binary(max_size=200)
     | st.lists(PIECES, max_size=12).map(b"".join)
@@ -115,6 +117,7 @@ def test_no_bytes_give_anything_but_a_refusal(data: bytes) -> None:
 FIELDS = [json.loads(data)["signed"] for data in (root(), head().manifest)]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_value_in_any_field_gives_anything_but_a_refusal(data: st.DataObject) -> None:
     signed = json.loads(json.dumps(data.draw(st.sampled_from(FIELDS))))

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from securesystemslib.signer import SSlibKey
 
@@ -114,6 +114,7 @@ def test_another_kind_of_key_is_refused(tmp_path: Path, form: PrivateFormat) -> 
     assert refusal(written(tmp_path / "k", data)) == "key-file-malformed"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, len(PRIVATE)), st.booleans())
 def test_no_bytes_give_anything_but_a_refusal(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, cut: int, keep: bool

@@ -166,9 +166,10 @@ def test_a_chain_with_a_gap_is_refused(versions: list[int]) -> None:
     assert error.value.reference == "root-chain-gap"
 
 
-def test_a_root_under_another_number_is_refused() -> None:
+@pytest.mark.parametrize("roots", [{1: root(2)}, {1: root(1), 2: root(3)}], ids=["1", "2"])
+def test_a_root_under_another_number_is_refused(roots: dict[int, bytes]) -> None:
     with pytest.raises(VerificationRefused) as error:
-        metadata.follow({1: root(1), 2: root(3)})
+        metadata.follow(roots)
     assert error.value.reference == "root-chain-gap"
 
 

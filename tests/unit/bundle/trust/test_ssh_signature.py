@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aibox.bundle.trust import keys, ssh_signature
@@ -92,6 +92,7 @@ def test_another_spelling_is_refused(other: bytes) -> None:
     assert refusal(other) == "ssh-signature-malformed"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=120))
 def test_no_bytes_give_anything_but_a_refusal(data: bytes) -> None:
     armoured = SIGNED[:30] + data + SIGNED[-28:]
