@@ -30,7 +30,7 @@ _MODULE = "aibox.bundle.build.without_network"
 
 
 def prove(release: Release, bundle: Path, architectures: Sequence[str], report: Report) -> Proof:
-    """Install the unsigned `bundle` of this one release, and remove it again.
+    """Install the unsigned `bundle` of this one release, stop it, and remove its folder.
 
     A builder that cannot do that says so in the proof. Raises `Failed` (`release-does-not-start`)
     when the release does not come up or does not answer: such a bundle is not made.
@@ -46,7 +46,7 @@ def prove(release: Release, bundle: Path, architectures: Sequence[str], report: 
         try:
             ended = _run(bundle, install, surroundings, report, alone=True)
         finally:
-            _run(bundle, ["uninstall", "--purge", "--yes"], surroundings, report, alone=False)
+            _run(bundle, ["stop"], surroundings, report, alone=False)
     if ended.status != 0:
         raise _does_not_start(release, ended)
     return Proof(what=what, proven=True)
