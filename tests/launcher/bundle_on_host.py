@@ -62,7 +62,7 @@ class BundleOnHost:
             for folder in kept["PATH"].split(os.pathsep)
             if not (Path(folder) / "rustc").exists()
         )
-        index = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_FIND_LINKS": "/nowhere"}
+        index = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONSTRAINT": "/nowhere"}
         own = {"PATH": path, "HOME": str(self.home), "AIBOX_HOME": str(self.box)}
         return {**kept, **index, **own}
 
