@@ -56,17 +56,16 @@ def _judge(name: str, stream: BinaryIO, size: int, try_template: TryOut) -> Iter
 
 
 def _judge_json(name: str, stream: BinaryIO, size: int, try_template: TryOut) -> Iterable[str]:
-    large = configuration.may_be_large(name)
-    limit = configuration.LARGE_LIMIT if large else configuration.LIMIT
+    limit = configuration.size_limit(name)
     if size > limit:
         return [f"has {size} bytes; at most {limit} may be"]
     reader = Reader(stream, size, limit)
-    if large and size > configuration.LIMIT and not name.endswith(".index.json"):
+    if size > configuration.LIMIT and not configuration.is_index(name):
         _refuse_disguise(reader.take(HEAD_BYTES))
         return []
     data = reader.take(size)
     _refuse_disguise(data[:HEAD_BYTES])
-    if name.endswith(".index.json"):
+    if configuration.is_index(name):
         return configuration.check_index(data)
     problems, found = configuration.check(data)
     return [*problems, *_judge_templates(found, try_template)]

@@ -11,17 +11,27 @@ from aibox.bundle.weights.problem import Unsound, printable
 LIMIT = 4 << 20
 """Bytes of a configuration at the most; engines read pointers to code from these alone."""
 
-LARGE_LIMIT = 128 << 20
-"""Bytes of a vocabulary or an index."""
+INDEX_LIMIT = 20 << 20
+"""Bytes of an index of shards: room for about 200,000 tensors."""
+
+VOCABULARY_LIMIT = 128 << 20
+"""Bytes of a vocabulary; it is parsed here only if it is small."""
 
 DEPTH_LIMIT = 32
-_LARGE = re.compile(r"(tokenizer|vocab|added_tokens|.*\.index)\.json")
+_VOCABULARIES = frozenset({"tokenizer.json", "vocab.json", "added_tokens.json"})
 _TEMPLATES = frozenset({"chat_template", "chat_templates"})
 
 
-def may_be_large(name: str) -> bool:
-    """Whether a file name is that of a vocabulary or an index, which no engine takes code from."""
-    return _LARGE.fullmatch(name) is not None
+def is_index(name: str) -> bool:
+    """Whether a file name is that of an index of shards."""
+    return name.endswith(".index.json")
+
+
+def size_limit(name: str) -> int:
+    """Bytes that a JSON file of this name may have."""
+    if name in _VOCABULARIES:
+        return VOCABULARY_LIMIT
+    return INDEX_LIMIT if is_index(name) else LIMIT
 
 
 def check(data: bytes) -> tuple[list[str], dict[str, str]]:

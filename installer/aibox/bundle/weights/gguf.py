@@ -17,7 +17,7 @@ from aibox.bundle.weights.reading import Reader
 
 VERSIONS = (2, 3)
 HEADER_LIMIT = 64 << 20
-"""Bytes of keys, values and tensor descriptions; large vocabularies need a third of it."""
+"""Bytes of keys, values and tensor descriptions; a vocabulary of 500,000 tokens has 9 MiB."""
 
 KEYS_LIMIT = 65_536
 TENSORS_LIMIT = 65_536

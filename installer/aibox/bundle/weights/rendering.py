@@ -12,6 +12,7 @@ from aibox.bundle.weights.problem import printable
 from aibox.errors import Failed
 
 WALL_S = 30.0
+PROCESSOR_S = 5
 
 
 def try_out(text: str) -> str:
@@ -28,7 +29,7 @@ def try_out(text: str) -> str:
 def _ended(path: str) -> str:
     try:
         ended = process.run(
-            [sys.executable, "-I", Path(trial.__file__), path],
+            [sys.executable, "-I", Path(trial.__file__), path, str(PROCESSOR_S)],
             environment=process.environment(),
             timeout_s=WALL_S,
         )
@@ -37,6 +38,6 @@ def _ended(path: str) -> str:
             raise
         return f"it did not end within {WALL_S:g} s"
     if ended.status < 0:
-        return f"it was stopped after {trial.PROCESSOR_S} s of work"
+        return f"it was stopped after {PROCESSOR_S} s of work"
     said = ended.lines[-1] if ended.lines else f"status {ended.status}"
     return "" if ended.status == 0 else printable(said.rpartition("exceptions.")[2], 200)

@@ -17,7 +17,7 @@ from aibox.bundle.weights.problem import printable
 from aibox.bundle.weights.trial import EXTENSIONS
 
 LIMIT = 256 << 10
-"""Characters of a template; the longest that models come with have a tenth of it."""
+"""Characters of a template; the longest of 80 that were looked at has 19,574."""
 
 _SHOWN = 6
 

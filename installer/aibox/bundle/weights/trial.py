@@ -1,6 +1,7 @@
 """Renders a chat template over a few conversations, under limits that the kernel keeps.
 
-A program of its own, started by `rendering.try_out`: it needs Jinja and nothing else of ours.
+A program of its own (template, seconds of processor time), started by `rendering.try_out`; it
+needs Jinja and nothing else of ours.
 Status 0: harmless. Otherwise a traceback, whose last line says why, or a signal at a limit.
 Sandbox, settings and functions are those of the engines (transformers, `apply_chat_template`).
 """
@@ -22,7 +23,6 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 MEMORY_BYTES = 512 << 20
-PROCESSOR_S = 5
 
 _USER = {"role": "user", "content": "What does the manual say?"}
 _IN_PARTS = {"role": "user", "content": [{"type": "text", "text": "What does the manual say?"}]}
@@ -112,13 +112,13 @@ def _now(pattern: str) -> str:
     return datetime.datetime.now(datetime.UTC).strftime(pattern)
 
 
-def _main() -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (PROCESSOR_S, PROCESSOR_S))
+def _main(path: str, processor_s: str) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (int(processor_s), int(processor_s)))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    render(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    render(Path(path).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    _main()
+    _main(*sys.argv[1:])
