@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from aibox.bundle.build import deb_file, rpm_repository
 from aibox.bundle.build.deb_repository import make as make_apt
@@ -76,7 +77,7 @@ def pinned_rpms(paths: Sequence[Path], archive: str = "base") -> PackageSet:
     packages = [
         Package(
             name=path.name.rsplit("-", 2)[0],
-            version="1.0-1",
+            version=path.name.split("-", path.name.count("-") - 1)[-1].removesuffix(".noarch.rpm"),
             architecture="noarch",
             archive=archive,
             path=f"pool/{path.name}",
@@ -157,9 +158,9 @@ def copied(archives: Sequence[ArchiveMirror], folder: Path) -> tuple[ArchiveMirr
     """The same archives at other places, to be spoilt there."""
     copies = []
     for archive in archives:
-        old = Path(archive.address.removeprefix("file:").replace("//", "/"))
+        old = Path(urlsplit(archive.address).path)
         new = folder / archive.label
         shutil.copytree(old, new)
         keyring = str(new / Path(archive.keyring).relative_to(old))
-        copies.append(archive.model_copy(update={"address": f"file:{new}", "keyring": keyring}))
+        copies.append(archive.model_copy(update={"address": f"file://{new}", "keyring": keyring}))
     return tuple(copies)

@@ -78,14 +78,19 @@ def _ar(name: str, data: bytes) -> bytes:
 
 
 def make_rpm(
-    folder: Path, name: str, version: str = "1.0", *, requires: Sequence[str] = ()
+    folder: Path,
+    name: str,
+    version: str = "1.0",
+    *,
+    release: str = "1",
+    requires: Sequence[str] = (),
 ) -> Path:
     """A package without files, made by the real rpmbuild."""
     wants = "".join(f"Requires: {item}\n" for item in requires)
     spec = folder / f"{name}-{version}.spec"
     spec.write_text(
-        f"Name: {name}\nVersion: {version}\nRelease: 1\nSummary: made by a test\nLicense: MIT\n"
-        f"BuildArch: noarch\n{wants}%description\nmade by a test\n%files\n"
+        f"Name: {name}\nVersion: {version}\nRelease: {release}\nSummary: made by a test\n"
+        f"License: MIT\nBuildArch: noarch\n{wants}%description\nmade by a test\n%files\n"
     )
     target = ("--define", f"_topdir {folder}/build", "--define", f"_rpmdir {folder}")
     flat = ("--define", "_build_name_fmt %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm")
@@ -95,4 +100,4 @@ def make_rpm(
         capture_output=True,
         env={**os.environ, "HOME": str(folder)},
     )
-    return folder / f"{name}-{version}-1.noarch.rpm"
+    return folder / f"{name}-{version}-{release}.noarch.rpm"

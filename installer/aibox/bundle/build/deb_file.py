@@ -19,7 +19,9 @@ from aibox.bundle.packages import copyright as copyrights
 from aibox.bundle.packages.control import Paragraph, paragraphs
 from aibox.errors import Fault, VerificationRefused
 from aibox.pins import PackageSet
+from aibox.progress import Progress, Report
 
+STEP = "packages"
 CONTROL_S = 60.0
 MEMBERS_LIMIT = 1_000_000
 MEMBER_LIMIT = 2 << 30
@@ -136,7 +138,7 @@ def damaged(path: Path, facts: str) -> VerificationRefused:
     )
 
 
-def licences(pins: PackageSet, files: Callable[[str], Path]) -> dict[str, str]:
+def licences(pins: PackageSet, files: Callable[[str], Path], report: Report) -> dict[str, str]:
     """The licence of every package by its SHA-256, from the packages' own copyright files.
 
     `files` gives the path of a digest. Packages of one source share a documentation folder by
@@ -145,10 +147,11 @@ def licences(pins: PackageSet, files: Callable[[str], Path]) -> dict[str, str]:
     found: dict[str, str] = {}
     links: dict[str, str] = {}
     by_name: dict[str, str] = {}
-    for package in pins.packages:
+    for number, package in enumerate(pins.packages, 1):
+        what = f"{pins.name}: licence of {package.name}, {number} of {len(pins.packages)}"
+        report(Progress(STEP, what))
         text, link = _copyright(files(package.sha256), package.name)
-        found[package.sha256] = copyrights.licence_of(text)
-        by_name[package.name] = found[package.sha256]
+        found[package.sha256] = by_name[package.name] = copyrights.licence_of(text)
         if link:
             links[package.sha256] = link
     return {sha256: by_name.get(links.get(sha256, ""), text) for sha256, text in found.items()}
@@ -162,7 +165,7 @@ def _copyright(path: Path, name: str) -> tuple[str, str]:
             return "", member.linkname.rstrip("/").rpartition("/")[2]
         if inside == f"{_DOCUMENTS}{name}/copyright":
             if member.issym():
-                return "", member.linkname.split("/")[-2] if "/" in member.linkname else ""
+                return "", member.linkname.rpartition("/")[0].rpartition("/")[2]
             if member.isfile() and member.size <= copyrights.LIMIT:
                 return read().decode("utf-8", "replace"), ""
     return "", ""

@@ -72,8 +72,9 @@ class _Query:
         folder.mkdir()
         request, answer = folder / "request.json", folder / "answer.json"
         request.write_text(json.dumps(self._request(folder, wanted)))
+        # Isolated, or the modules beside the script would stand for those that dnf wants.
         done, lines = programs.spoken(
-            [self._python, "-B", QUERY, request, answer],
+            [self._python, "-I", "-B", QUERY, request, answer],
             environment=programs.network_environment({}),
             timeout_s=SOLVE_S,
             report=self._report,
