@@ -158,13 +158,20 @@ def test_a_whole_part_needs_no_server(server: FlakyServer, cache: BlobCache) -> 
     assert content(cache) == DATA
 
 
-@pytest.mark.parametrize("left", [bytes(1000), bytes(len(DATA)), bytes(len(DATA) + 1)])
+@pytest.mark.parametrize(
+    ("left", "asked"),
+    [
+        (bytes(1000), ["bytes=1000-", ""]),
+        (bytes(len(DATA)), [""]),
+        (bytes(len(DATA) + 1), [""]),
+    ],
+)
 def test_a_part_of_wrong_bytes_costs_one_more_download_and_no_blame(
-    server: FlakyServer, cache: BlobCache, left: bytes
+    server: FlakyServer, cache: BlobCache, left: bytes, asked: list[str]
 ) -> None:
     cache.part(DIGEST).write_bytes(left)
     get(server, cache)
-    assert server.ranges()[-1] == ""
+    assert server.ranges() == asked
     assert content(cache) == DATA
 
 
@@ -376,6 +383,16 @@ def test_a_server_that_knows_no_windows_sends_all(
     get(server, cache)
     assert len(server.asked) == 1
     assert content(cache) == DATA
+
+
+def test_a_window_that_is_answered_by_less_than_all_counts_as_broken(
+    server: FlakyServer, cache: BlobCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "WINDOW_BYTES", 128_000)
+    server.faults = Faults(drop_after=200_000, drops=50, ignore_range=True, hide_length=True)
+    with pytest.raises(Failed) as caught:
+        get(server, cache, attempts=3)
+    assert caught.value.reference == "download-broken"
 
 
 def test_progress_counts_bytes_and_never_runs_backwards(
