@@ -42,7 +42,7 @@ def install(wanted: Wanted, progress: Progress, guard: int) -> str:
             watch.see(line)
     if pip.returncode != 0:
         raise explain(watch.lines, wanted)
-    return f"{watch.installed} packages, {_megabytes(watch.most_bytes)}"
+    return watch.summary()
 
 
 def _command(wanted: Wanted) -> list[str | Path]:
@@ -87,8 +87,8 @@ class _Watch:
 
     def __init__(self, wanted: Wanted, downloads: Path) -> None:
         self.lines: list[str] = []
-        self.installed = 0
-        self.most_bytes = 0
+        self._installed = 0
+        self._most_bytes = 0
         self._downloads = downloads
         self._total = len(LOCKED_PACKAGE.findall(wanted.lock.read_text(encoding="utf-8")))
         self._found = 0
@@ -106,15 +106,22 @@ class _Watch:
             case ["Installing"]:
                 self._doing = "installing"
             case ["Successfully"]:
-                self.installed = len(words) - 2
+                self._installed = len(words) - 2
         if "Retrying (" in line:
             self._doing = "the package index does not answer, trying again"
 
     def status(self) -> tuple[str, str]:
         """What pip does, and how much of it is done."""
-        self.most_bytes = max(self.most_bytes, _bytes_below(self._downloads))
-        counted = f"{self._found} of {self._total} packages"
-        return self._doing, f"{counted}, {_megabytes(self.most_bytes)}"
+        self._most_bytes = max(self._most_bytes, _bytes_below(self._downloads))
+        return self._doing, f"{self._found} of {self._total} packages{self._fetched()}"
+
+    def summary(self) -> str:
+        """What was done."""
+        return f"{self._installed} packages{self._fetched()}"
+
+    def _fetched(self) -> str:
+        """Nothing is, where the packages lie at hand."""
+        return f", {self._most_bytes / 1e6:.1f} MB" if self._most_bytes else ""
 
 
 def _bytes_below(folder: Path) -> int:
@@ -125,7 +132,3 @@ def _bytes_below(folder: Path) -> int:
             with contextlib.suppress(OSError):
                 total += (Path(parent) / name).stat().st_size
     return total
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"

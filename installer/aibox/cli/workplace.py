@@ -1,17 +1,25 @@
-"""Where a command works: the checkout it came from and the box it acts on."""
+"""Where a command works: the checkout it came from and the box it acts on.
+
+What only asks where the box is does not wait for what changes one to be imported.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aibox import content
-from aibox.prepare import Workplace
 from aibox.progress import Report
+
+if TYPE_CHECKING:
+    from aibox.prepare import Workplace
 
 
 def workplace(report: Report) -> Workplace:
     """The box named by `AIBOX_HOME`, or the one in the user's data folder (XDG)."""
+    from aibox.prepare import Workplace
+
     return Workplace(root=box_root(), content=content.find(), report=report)
 
 
