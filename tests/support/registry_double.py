@@ -44,7 +44,8 @@ class RegistryDouble:
 
     `authentication`: "", "basic" or "bearer". `token_uses` is how often a token is taken before
     it ends, whatever `expires_in` promised. `drops`: after how many bytes of a longer blob the
-    connection is cut, once for each. `stall_after`: how much of a blob is sent before `release`.
+    connection is cut, once for each. `token_status`: what the token server answers before it is
+    well again.
     """
 
     authentication: str = ""
@@ -57,9 +58,8 @@ class RegistryDouble:
     status: dict[str, int] = field(default_factory=dict)
     wrong: dict[str, bytes] = field(default_factory=dict)
     drops: list[int] = field(default_factory=list)
+    token_status: list[int] = field(default_factory=list)
     header_digest: str = ""
-    stall_after: int | None = None
-    release: threading.Event = field(default_factory=threading.Event)
     content_types: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -127,7 +127,6 @@ def registry_double(**behaviour: Any) -> Iterator[RegistryDouble]:
         yield double
     finally:
         double.ended = True
-        double.release.set()
         for server in servers:
             server.shutdown()
             server.server_close()
@@ -177,6 +176,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._blob(urlsplit(self.path).path.rpartition("/")[2])
 
     def _token(self) -> None:
+        if self.double.token_status:
+            self._json(self.double.token_status.pop(0), {})
+            return
         query = parse_qs(urlsplit(self.path).query)
         scopes = query.get("scope", [""])
         token = self.double.new_token(self.headers.get("Authorization"))
@@ -223,17 +225,12 @@ class _Handler(BaseHTTPRequestHandler):
         with self.double.turn:
             drops = self.double.drops
             cut = drops.pop(0) if drops and drops[0] < len(data) else None
-        stall = self.double.stall_after
-        end = min(len(data), *(one for one in (cut, stall, len(data)) if one is not None))
+        end = len(data) if cut is None else cut
         for start in range(0, end, _PIECE):
             self.wfile.write(data[start : min(start + _PIECE, end)])
-        self.wfile.flush()
-        if cut is not None and end == cut:
+        if cut is not None:
             self.connection.shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
-        if end < len(data):
-            self.double.release.wait()
-            self.wfile.write(data[end:])
 
     def _json(self, status: int, value: Any, extra: dict[str, str] | None = None) -> None:
         kind = {"Content-Type": "application/json"}

@@ -1,7 +1,7 @@
 """Container images at a registry: from a tag to a pin, and from a pin to bytes in the cache.
 
 No daemon and no other program: skopeo starts a layer anew when it was stopped, and says nothing of
-the bytes that come (ADR 10).
+the bytes that come (ADR 14).
 """
 
 from __future__ import annotations

@@ -51,11 +51,8 @@ def _gunzip(chunks: Iterator[bytes], where: str) -> Iterator[bytes]:
             while data:
                 if state.eof:
                     state = zlib.decompressobj(_GZIP_ONLY)
-                out = state.decompress(data, CHUNK_BYTES)
+                yield state.decompress(data, CHUNK_BYTES)
                 data = state.unused_data or state.unconsumed_tail
-                yield out
-                while len(out) == CHUNK_BYTES and not data and not state.eof:
-                    yield (out := state.decompress(b"", CHUNK_BYTES))
     except zlib.error as error:
         raise Unfit(ProblemKind.COMPRESSION, where, f"gzip: {error}") from error
     if not state.eof:

@@ -246,6 +246,15 @@ def test_an_index_that_calls_an_image_what_it_is_not_is_refused() -> None:
         assert refusal(double, "aarch64").reference == "image-lacks-platform"
 
 
+def test_an_index_that_gives_a_manifest_another_size_is_refused() -> None:
+    made = json.loads(make_index({"linux/amd64": AMD}))
+    made["manifests"][0]["size"] += 1
+    with registry_double() as double:
+        double.hold(AMD)
+        double.hold_manifest(json.dumps(made).encode(), "1")
+        assert refusal(double).reference == "image-refused"
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
@@ -404,6 +413,14 @@ def test_a_token_is_asked_for_once_and_only_to_pull() -> None:
     assert asked.authorization is None
 
 
+def test_a_token_that_the_registry_ends_is_replaced() -> None:
+    with registry_double(authentication="bearer", token_uses=1) as double:
+        double.hold(AMD)
+        double.hold_manifest(make_index({"linux/amd64": AMD}), "1")
+        assert resolve(double).platforms[0].manifest == blob(AMD.manifest)
+        assert len(double.asked_for("token", "")) == 3
+
+
 def test_a_token_is_renewed_before_its_life_is_over() -> None:
     now = 0.0
     with registry_double(authentication="bearer", expires_in=100) as double:
@@ -424,6 +441,16 @@ def test_a_download_goes_on_when_the_registry_ends_its_tokens_early(cache: BlobC
         registry.fetch(pin, ("x86_64",), cache, quiet, connections=2, client=WEB)
         assert len(double.asked_for("token", "")) > 2
     assert all(cache.find(sha256(data), len(data)) for data in image.everything.values())
+
+
+def test_a_download_outlives_a_token_server_in_trouble(cache: BlobCache) -> None:
+    with registry_double(authentication="bearer") as double:
+        double.hold(AMD, "1")
+        pin = resolve(double)
+        cache.put(AMD.manifest)
+        double.token_status = [503] * (registry_client.ATTEMPTS + 1)
+        registry.fetch(pin, ("x86_64",), cache, quiet, connections=1, client=WEB)
+    assert all(cache.find(sha256(data), len(data)) for data in AMD.everything.values())
 
 
 def test_a_registry_that_denies_every_token_is_not_asked_for_ever(cache: BlobCache) -> None:

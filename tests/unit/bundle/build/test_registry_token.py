@@ -15,12 +15,12 @@ from aibox.bundle.build.registry_token import challenges, choose, parse_token
     ("header", "expected"),
     [
         (
-            'Bearer realm="https://auth.example/t",service="registry, of one",scope="a:b:pull,push"',
+            'Bearer realm="https://a.example/t",service="registry, of one",scope="a:b:pull,push"',
             [
                 (
                     "bearer",
                     {
-                        "realm": "https://auth.example/t",
+                        "realm": "https://a.example/t",
                         "service": "registry, of one",
                         "scope": "a:b:pull,push",
                     },

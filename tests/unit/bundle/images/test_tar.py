@@ -123,6 +123,10 @@ WRONG = {
     "multi-volume": (header(b"a", b"M"), ProblemKind.TYPE),
     "unknown type": (header(b"a", b"\xff"), ProblemKind.TYPE),
     "two pax headers": (pax({b"path": b"a"}) * 2 + file(b"a"), ProblemKind.TAR),
+    "two pax headers of other keys": (
+        pax({b"comment": b"a"}) + pax({b"mtime": b"1"}) + file(b"a"),
+        ProblemKind.TAR,
+    ),
     "a pax path and a GNU name": (
         pax({b"path": b"a"}) + long_name(b"b") + file(b"c"),
         ProblemKind.TAR,
