@@ -1,111 +1,247 @@
-"""Import into the store against `cp` plus `sha256sum` of the same bytes.
+"""Import into the store against the limits of the machine, measured in the same round.
 
-    python benchmarks/store_import.py [--size 4] [--folder DIR] [--rounds 1]
+    python benchmarks/store_import.py [--quick] [--cold] [--case NAME] [--folder DIR] [--rounds 3]
 
-The peer copies and hashes and promises nothing: when it ends, its copy lies in memory. The
-import is durable and was read back from the disk when it ends, so a second peer is shown that
-also waits for the disk (`cp`, `sync`, `sha256sum`). Ratios are against the peer of the same round.
+The limit is the slowest of `cat` to nowhere, `sha256sum` on every processor, and `cp` to the same
+disk. `cp` promises nothing: when it ends, its copy lies in memory. The import has written the
+disk, read everything back from it and hashed it twice, so a peer that waits for the disk and
+looks is shown too: `cp`, `sync`, `sha256sum`. Figures are medians; ratios are of one round each.
+
+Sources are read from memory (a medium that is never the bottleneck), with --cold from the disk.
+The import runs in a process of its own, whose peak memory is shown. Space is what `du` found at
+most while one more import ran that was not timed, as a multiple of the bytes.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
+import random
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "installer"))
 
+from aibox.box.importing import Incoming, import_all
 from aibox.box.store import Store
 
-GIGABYTE = 10**9
+MEGABYTE = 10**6
 BLOCK = 1 << 20
+SETTLE_S = 2.0
+QUICK = 50
+
+
+@dataclass(frozen=True)
+class Case:
+    """Objects to take in: how many, and of how many bytes (from, to)."""
+
+    count: int
+    least: int
+    most: int
+
+    def sizes(self, scale: int) -> list[int]:
+        chance = random.Random(self.count)
+        if self.count > 100:
+            return [chance.randint(self.least, self.most) for _ in range(self.count // scale)]
+        return [chance.randint(self.least, self.most) // scale for _ in range(self.count)]
+
+
+CASES = {
+    "1 x 3 GB": Case(1, 3000 * MEGABYTE, 3000 * MEGABYTE),
+    "1 x 5 GB": Case(1, 5000 * MEGABYTE, 5000 * MEGABYTE),
+    "8 x 600 MB": Case(8, 600 * MEGABYTE, 600 * MEGABYTE),
+    "20,000 x 4-60 KB": Case(20_000, 4 << 10, 60 << 10),
+}
+
+Seconds = dict[str, float]
 
 
 def main() -> None:
     arguments = _arguments()
-    folder = Path(mkdtemp(prefix="aibox-import-", dir=arguments.folder))
-    size = int(arguments.size * GIGABYTE)
-    try:
-        source = folder / "source"
-        digest = _write_source(source, size)
-        print(f"{size / GIGABYTE:.1f} GB, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}")
-        print(f"{'round':>5}  {'what':28} {'seconds':>8} {'MB/s':>7} {'ratio':>6} {'peak MB':>8}")
-        for number in range(1, arguments.rounds + 1):
-            _round(number, folder, source, digest, size)
-    finally:
-        shutil.rmtree(folder)
+    if arguments.take_in:
+        _take_in(*arguments.take_in)
+        return
+    print(f"{_processor()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, MB/s:\n")
+    print(
+        "| case | cat | sha256sum | cp | limit | import | ratio | cp, sync, sha256sum | ratio "
+        "| again, hashed | peak MB | space |\n|---|" + "---:|" * 11
+    )
+    for name in arguments.case or CASES:
+        folder = Path(mkdtemp(prefix="aibox-import-", dir=arguments.folder))
+        try:
+            _measure(name, folder, arguments)
+        finally:
+            shutil.rmtree(folder)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=float, default=4, help="gigabytes (default 4)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help=f"a {QUICK}th of the bytes")
+    parser.add_argument("--cold", action="store_true", help="read the sources from the disk")
+    parser.add_argument("--case", action="append", choices=CASES)
     parser.add_argument("--folder", type=Path, default=None, help="on the disk to measure")
-    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--take-in", nargs=3, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _write_source(path: Path, size: int) -> str:
-    """A file of bytes that no file system can shorten; its digest."""
-    state, block = hashlib.sha256(), os.urandom(BLOCK)
-    with path.open("wb") as file:
-        for start in range(0, size, BLOCK):
-            chunk = (start.to_bytes(8, "big") + block[8:])[: size - start]
-            state.update(chunk)
-            file.write(chunk)
-        os.fsync(file.fileno())
-    return state.hexdigest()
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return "unknown processor"
 
 
-def _round(number: int, folder: Path, source: Path, digest: str, size: int) -> None:
-    copy, root = folder / "copy", folder / "box"
+def _measure(name: str, folder: Path, arguments: argparse.Namespace) -> None:
+    sources = folder / "sources"
+    sources.mkdir()
+    total = _write_sources(sources, CASES[name].sizes(QUICK if arguments.quick else 1))
+    rounds = []
+    for number in range(arguments.rounds):
+        rounds.append(_round(sources, folder / str(number), arguments.cold))
+        if len(list(sources.iterdir())) < 100:  # A file system slows down after mass deletions.
+            shutil.rmtree(folder / str(number))
+    peak = max(one.pop("peak") for one in rounds)
+    space = _space(sources, folder / "space") / total
+    print(_row(name, total, rounds) + f" {peak:.0f} | {space:.2f} |", flush=True)
 
-    def peer(*, durable: bool) -> None:
-        _run("cp", str(source), str(copy))
-        if durable:
-            _run("sync", str(copy))
-        _run("sha256sum", str(copy))
 
-    store = Store(root)
-    store.initialise()
-    steps: dict[str, Callable[[], object]] = {
-        "cp + sha256sum": lambda: peer(durable=False),
-        "cp + sync + sha256sum": lambda: peer(durable=True),
-        "import, durable, read back": lambda: store.import_stream(source, digest, size),
-        "import again (cached proof)": lambda: store.import_stream(source, digest, size),
-        "import again (hashed anew)": lambda: Store(root, boot="x").import_stream(
-            source, digest, size
-        ),
+def _write_sources(folder: Path, sizes: list[int]) -> int:
+    """Files of bytes that no file system can shorten, and beside them their digests."""
+    listed, block = [], os.urandom(BLOCK)
+    for number, size in enumerate(sizes):
+        state = hashlib.sha256()
+        with (folder / str(number)).open("wb") as file:
+            for start in range(0, size, BLOCK):
+                mark = number.to_bytes(8, "big") + start.to_bytes(8, "big")
+                chunk = (mark + block[16:])[: size - start]
+                state.update(chunk)
+                file.write(chunk)
+        listed.append([str(folder / str(number)), state.hexdigest(), size])
+    folder.with_suffix(".json").write_text(json.dumps(listed))
+    return sum(sizes)
+
+
+def _round(sources: Path, folder: Path, cold: bool) -> Seconds:
+    folder.mkdir()
+    files, processors = f"find {sources} -type f -print0", os.cpu_count() or 1
+    hashing = f"xargs -0 -n 200 -P {processors} sha256sum"
+    if len(list(sources.iterdir())) < 100:
+        hashing = f"xargs -0 -n 1 -P {processors} sha256sum"
+    commands = {
+        "cat": f"{files} | xargs -0 cat",
+        "sha256sum": f"{files} | {hashing}",
+        "cp": f"cp -r {sources} {folder}/copy",
+        "durable": f"cp -r {sources} {folder}/durable && sync -f {folder}"
+        f" && find {folder}/durable -type f -print0 | {hashing}",
     }
-    base = 0.0
-    for name, step in steps.items():
-        _settle()
+    seconds = {}
+    for name, command in commands.items():
+        _settle(sources, cold)
         began = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - began
-        base = base or seconds
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
-        shown = f"{peak:8.0f}" if name.startswith("import") else " " * 8
-        rate = size / seconds / 10**6
-        print(f"{number:5}  {name:28} {seconds:8.2f} {rate:7.0f} {seconds / base:6.2f} {shown}")
-        copy.unlink(missing_ok=True)
-    shutil.rmtree(root)
+        subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
+        seconds[name] = time.perf_counter() - began
+    _settle(sources, cold)
+    return seconds | _in_a_process(sources, folder / "box")
 
 
-def _settle() -> None:
-    """Let no one pay for another's dirty pages."""
+def _settle(sources: Path, cold: bool) -> None:
+    """Let no one pay for another's dirty pages, and have the sources where they should be."""
     os.sync()
+    for path in sources.iterdir():
+        with path.open("rb", buffering=0) as file:
+            if cold:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            else:
+                while file.read(BLOCK):
+                    pass
+    time.sleep(SETTLE_S)
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def _in_a_process(sources: Path, root: Path, take: str = "twice") -> Seconds:
+    listing = sources.with_suffix(".json")
+    done = subprocess.run(
+        [sys.executable, __file__, "--take-in", str(listing), str(root), take],
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    return dict(json.loads(done.stdout))
+
+
+def _take_in(listing: str, root: str, take: str) -> None:
+    """The process that imports, once or twice; tells seconds and peak megabytes."""
+    objects = [
+        Incoming(digest, size, partial(Path(path).open, "rb", buffering=0))
+        for path, digest, size in json.loads(Path(listing).read_text())
+    ]
+    store = Store(Path(root))
+    store.initialise()
+    told = {"import": _timed(store, objects)}
+    if take == "twice":
+        told["again"] = _timed(Store(Path(root), boot="another"), objects)
+    told["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
+    print(json.dumps(told))
+
+
+def _timed(store: Store, objects: list[Incoming]) -> float:
+    counts: list[int] = []
+    began = time.perf_counter()
+    import_all(store, objects, counts.append)
+    seconds = time.perf_counter() - began
+    assert sum(counts) == sum(one.size for one in objects)
+    return seconds
+
+
+def _space(sources: Path, root: Path) -> int:
+    """The most bytes that the box took while an import ran."""
+    most, ended = [0], threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.05):
+            found = subprocess.run(
+                ["du", "-s", "-B1", str(root)], capture_output=True, text=True, check=False
+            )
+            most[0] = max(most[0], int(found.stdout.split()[0]) if found.stdout else 0)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        _in_a_process(sources, root, "once")
+    finally:
+        ended.set()
+        looking.join()
+    return most[0]
+
+
+def _row(name: str, total: int, rounds: list[Seconds]) -> str:
+    def rate(*names: str) -> str:
+        slowest = (max(one[name] for name in names) for one in rounds)
+        return f"{total / statistics.median(slowest) / MEGABYTE:.0f}"
+
+    def ratio(*names: str) -> str:
+        ratios = (max(one[name] for name in names) / one["import"] for one in rounds)
+        return f"{statistics.median(ratios):.2f}"
+
+    limits = ("cat", "sha256sum", "cp")
+    cells = [
+        *map(rate, limits),
+        *(rate(*limits), rate("import"), ratio(*limits)),
+        *(rate("durable"), ratio("durable"), rate("again")),
+    ]
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 if __name__ == "__main__":

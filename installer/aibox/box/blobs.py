@@ -98,8 +98,7 @@ class BlobStore:
 
     def make_folders(self, digests: Iterable[str]) -> None:
         """Make the folders that blobs of these digests will lie in."""
-        for folder in self._folders(digests):
-            self.filesystem.make_directory(folder)
+        self.filesystem.make_directories(self._folders(digests))
 
     def take_in(
         self, source: Source, digest: str, size: int, on_bytes: Callable[[int], None] = ignore

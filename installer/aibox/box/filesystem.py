@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,11 +90,16 @@ class Filesystem:
 
     def make_directory(self, path: Path) -> None:
         """Make one directory of mode 0700 and make its name durable; nothing if it is there."""
-        if path.is_dir():
-            return
-        with self._doing(Kind.MAKE_DIRECTORY, path):
-            path.mkdir(mode=0o700, exist_ok=True)
-        self.sync_directory(path.parent)
+        self.make_directories([path])
+
+    def make_directories(self, paths: Iterable[Path]) -> None:
+        """The same for many, none below another: all names are made durable at the end."""
+        missing = [path for path in paths if not path.is_dir()]
+        for path in missing:
+            with self._doing(Kind.MAKE_DIRECTORY, path):
+                path.mkdir(mode=0o700, exist_ok=True)
+        for parent in dict.fromkeys(path.parent for path in missing):
+            self.sync_directory(parent)
 
     @contextmanager
     def open(self, path: Path, *, fresh: bool) -> Iterator[OpenFile]:

@@ -1,25 +1,28 @@
 """Taking in many blobs in one pass: checked for room together, in parallel, settled together.
 
 What is missing is known, and its room found, before the first byte is written. Small blobs are
-taken in by several threads, so that the disk makes many of them durable at one stroke; large
-ones keep the processors busy by themselves. Names become durable at the end, a folder at a time,
-before anything can rest on them.
+taken in by several threads, so that the disk makes many of them durable at one stroke. Large
+ones keep the processors busy by themselves: one is read while the end of another is proven, and
+a medium that turns is never sent to and fro. Names become durable at the end, a folder at a
+time, before anything can rest on them.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock, Thread
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from aibox.box.blobs import BlobStore
 from aibox.box.filesystem import DiskTrouble
-from aibox.box.intake import SEGMENT_BYTES, Tally, ignore
+from aibox.box.intake import LARGE_BYTES, Tally, ignore, read_into
 from aibox.box.layout import checked
 from aibox.errors import Fault, VerificationRefused
 
@@ -32,8 +35,9 @@ SETTLE_S = 30.0
 FOLDERS = 256
 """Folders that blobs lie in: all of them may have to be made."""
 
+_HASHED_AT_ONCE = (2, 16)
 _SMALL_AT_ONCE = (4, 8)
-_LARGE_AT_ONCE = (2, 4)
+_LARGE_AT_ONCE = (2, 2)
 """At least and at most, whatever the number of processors: a disk wants company, memory an end."""
 
 
@@ -163,25 +167,26 @@ class _Batch:
                 damaged.append(one)
             add(one.size)
 
-        self._together(there, hash_one, _SMALL_AT_ONCE)
+        self._together(there, hash_one, _HASHED_AT_ONCE)
         return damaged
 
     def take(self, absent: Sequence[Incoming], damaged: Sequence[Incoming]) -> None:
         """Take in what is missing. After an error of the disk nothing more is asked of it."""
         hashed = {one.sha256 for one in damaged}  # Their bytes were counted then.
-        coming = (*absent, *damaged)
+        coming, turn = (*absent, *damaged), Lock()
         for digest in self._store.names() & {one.sha256 for one in coming}:
             self._store.quarantine(digest)
         self._store.make_folders(one.sha256 for one in coming)
 
         def take_one(one: Incoming, add: Callable[[int], None]) -> None:
             counted = Tally(0, add).add if one.sha256 in hashed else add
-            self._store.take_in(one.open, one.sha256, one.size, counted)
+            source = partial(_open_in_turn, one, turn) if _is_large(one) else one.open
+            self._store.take_in(source, one.sha256, one.size, counted)
             self._taken.append(one.sha256)
 
         try:
             for large, at_once in ((False, _SMALL_AT_ONCE), (True, _LARGE_AT_ONCE)):
-                group = [one for one in coming if (one.size >= SEGMENT_BYTES) is large]
+                group = [one for one in coming if _is_large(one) is large]
                 self._together(group, take_one, at_once)
         except DiskTrouble:
             raise
@@ -207,6 +212,46 @@ class _Batch:
         self._on_bytes(count)
         if self._taken and time.monotonic() - self._settled >= SETTLE_S:
             self.settle()
+
+
+def _is_large(one: Incoming) -> bool:
+    return one.size >= LARGE_BYTES
+
+
+def _open_in_turn(one: Incoming, turn: Lock) -> BinaryIO:
+    return cast(BinaryIO, _InTurn(one.open(), turn))
+
+
+class _InTurn(io.RawIOBase):
+    """A stream that is read to its end before the next one that shares its `turn`."""
+
+    def __init__(self, stream: BinaryIO, turn: Lock) -> None:
+        super().__init__()
+        self._stream, self._turn, self._mine = stream, turn, False
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if not self._mine:
+            self._mine = self._turn.acquire()
+        count = read_into(self._stream, buffer)
+        if not count:
+            self._pass_on()
+        return count
+
+    def seekable(self) -> bool:
+        return self._stream.seekable()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def close(self) -> None:
+        self._pass_on()
+        self._stream.close()
+        super().close()
+
+    def _pass_on(self) -> None:
+        if self._mine:
+            self._mine = False
+            self._turn.release()
 
 
 class _Stopped(Exception):

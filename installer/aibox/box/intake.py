@@ -16,17 +16,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from aibox.box.direct import BLOCK_BYTES, DirectFile, DiskReader, aligned
 from aibox.box.filesystem import Filesystem, OpenFile
-from aibox.errors import Failed, Fault, VerificationRefused
+from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
 
 CHUNK_BYTES = 4 << 20
 SEGMENT_BYTES = 64 << 20
-"""How much is written before it is made durable and read back; also the size that is "large"."""
+"""How much is written before it is made durable and read back."""
+
+LARGE_BYTES = 8 << 20
+"""From this size on, threads of its own pay off for one blob."""
 
 DIRECT_BYTES = 256 << 10
 """From this size on, passing the page cache by saves more than it costs."""
@@ -104,7 +106,7 @@ class Intake:
                 self._refuse("the disk gives back other bytes than were written")
 
     def _lane(self, file: OpenFile, state: hashlib._Hash, held: int, closing: ExitStack) -> _Lane:
-        if self.size < SEGMENT_BYTES:
+        if self.size < LARGE_BYTES:
             direct = self.size >= DIRECT_BYTES
             return _Plain(self.filesystem, file, state, held, direct=direct)
         return _Overlapped(self.filesystem, file, state, held, closing)
@@ -140,8 +142,8 @@ class Intake:
                 lane.take(chunk[:count])
                 self.on_bytes(count)
             if error is not None:
-                lane.arrived()
-                raise unreadable(str(error)) from error
+                lane.arrived()  # What came is kept.
+                raise error
             held += count
             if count < len(chunk):
                 return held
@@ -336,19 +338,24 @@ def _thread(closing: ExitStack) -> ThreadPoolExecutor:
     return thread
 
 
-def _fill(stream: BinaryIO, chunk: memoryview) -> tuple[int, OSError | None]:
+def _fill(stream: BinaryIO, chunk: memoryview) -> tuple[int, AiboxError | None]:
     """Read until the chunk is full or the stream ends: how much came, and what broke it off."""
-    readinto = getattr(stream, "readinto", None) or partial(_copy_into, stream)
     filled = 0
     try:
-        while filled < len(chunk) and (count := readinto(chunk[filled:])):
+        while filled < len(chunk) and (count := read_into(stream, chunk[filled:])):
             filled += count
-    except OSError as error:
+    except AiboxError as error:
         return filled, error
+    except OSError as error:
+        return filled, unreadable(str(error))
     return filled, None
 
 
-def _copy_into(stream: BinaryIO, chunk: memoryview) -> int:
+def read_into(stream: BinaryIO, chunk: memoryview) -> int:
+    """Bytes that came, at most the length of `chunk`; 0 at the end of the stream."""
+    readinto = getattr(stream, "readinto", None)
+    if readinto is not None:
+        return readinto(chunk) or 0
     data = stream.read(len(chunk))
     chunk[: len(data)] = data
     return len(data)

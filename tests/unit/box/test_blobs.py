@@ -218,6 +218,7 @@ class LyingDisk(Filesystem):
 def test_a_disk_that_lies_is_found_out_before_the_blob_has_a_name(
     tmp_path: Path, segment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "LARGE_BYTES", segment)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", segment)
     store = a_store(tmp_path, LyingDisk())
     with pytest.raises(VerificationRefused, match="not what the release says"):
@@ -229,6 +230,7 @@ def test_a_disk_that_lies_is_found_out_before_the_blob_has_a_name(
 def test_a_large_blob_takes_the_overlapped_way_to_the_same_bytes(
     store: Store, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "LARGE_BYTES", 1 << 20)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", 1 << 20)
     data, counts = LARGE[:size], list[int]()
     assert store.import_stream(io.BytesIO(data), sha256(data), size, counts.append)
@@ -238,6 +240,7 @@ def test_a_large_blob_takes_the_overlapped_way_to_the_same_bytes(
 
 def test_a_slow_disk_holds_the_reader_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "CHUNK_BYTES", 64 << 10)
+    monkeypatch.setattr(intake, "LARGE_BYTES", 64 << 10)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", 64 << 10)
     moved = threading.Condition()
     ahead = [0]
@@ -268,6 +271,7 @@ def test_an_error_in_the_overlapped_way_gives_the_part_up(
     tmp_path: Path, kind: Kind, boundary: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(intake, "CHUNK_BYTES", 1 << 20)
+    monkeypatch.setattr(intake, "LARGE_BYTES", 1 << 20)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", 1 << 20)
     store = a_store(tmp_path, Filesystem(FailAt(boundary, errno.EIO, (kind,))))
     with pytest.raises(DiskTrouble):
@@ -279,6 +283,7 @@ def test_an_error_in_the_overlapped_way_gives_the_part_up(
 def test_nothing_is_synced_twice_after_a_sync_that_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(intake, "LARGE_BYTES", 1 << 20)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", 1 << 20)
     recorder, failing = Recorder(), FailAt(1, errno.EIO, (Kind.SYNC_FILE,))
 
