@@ -45,6 +45,7 @@ _OF_SYSTEMS = frozenset(
     }
 )
 _OF_SYSTEMS_STARTS = (".trash", ".spotlight", ".fseventsd", ".ds_store", "._")
+_NOT_THERE = "is not there"
 _OWN_FOLDER = "put the bundle into a folder of its own on the medium"
 
 
@@ -162,7 +163,7 @@ def locate_damage(media: Media, carried: Carried) -> tuple[Finding, ...]:
         path = f"{BLOBS}/{blob.sha256}"
         volume = media.volume_of(blob.sha256)
         if volume is None:
-            findings.add(media.place_of(blob.sha256), path, Status.MISSING, "is not there")
+            findings.add(media.place_of(blob.sha256), path, Status.MISSING, _NOT_THERE)
             continue
         status, detail = hash_file(Task(volume, path, blob, 0, 0))
         if status is not Status.OK:
@@ -183,23 +184,25 @@ def _look(media: Media, named: Mapping[str, Blob], index: Index) -> tuple[_Findi
     """What names and sizes tell, and what remains to be hashed."""
     findings, tasks = _Findings(), list[Task]()
     chunks = {f"{BLOBS}/{digest}": blob for digest, blob in indexes.chunks(index).items()}
-    seen: set[str] = set()
+    seen, unreadable_places = set[str](), set[str]()
     for volume in media.volumes:
         look = _Look(volume, media.head, {**chunks, **named}, findings)
         try:
             here = look.names()
-            tasks += [task for path in here if (task := look.task(path)) is not None]
         except OSError as error:
             findings.add(volume, ".", Status.UNREADABLE, error.strerror or str(error))
+            unreadable_places.add(volume.name)
             continue
+        tasks += [task for path in here if (task := look.task(path)) is not None]
         for path in sorted(named.keys() - here):
-            findings.add(volume, path, Status.MISSING, "is not there")
+            findings.add(volume, path, Status.MISSING, _NOT_THERE)
         seen |= here
     away = {blob for label in media.missing_volumes for blob in label.share.blobs}
     for path in sorted(chunks.keys() - seen - named.keys()):
         digest = chunks[path].sha256
-        if digest not in away:
-            findings.add(media.place_of(digest), path, Status.MISSING, "is not there")
+        place = media.place_of(digest)
+        if digest not in away and place not in unreadable_places:
+            findings.add(place, path, Status.MISSING, _NOT_THERE)
     return findings, tasks
 
 
@@ -233,9 +236,14 @@ class _Look:
         return here
 
     def task(self, path: str) -> Task | None:
-        """What to hash; None if kind or size is wrong already. Raises OSError."""
+        """What to hash; None if it is clear already that it is wrong."""
         blob = self._expected[path]
-        entry = self._volume.folder.look(path)
+        try:
+            entry = self._volume.folder.look(path)
+        except OSError as error:
+            facts = error.strerror or str(error)
+            self._findings.add(self._volume, path, Status.UNREADABLE, facts)
+            return None
         if entry is None or not entry.regular:
             kind = entry.kind if entry else "gone"
             self._findings.add(self._volume, path, Status.UNEXPECTED, f"is {kind}, not a file")

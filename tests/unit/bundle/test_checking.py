@@ -299,6 +299,19 @@ def test_a_medium_that_fails_is_no_verdict_on_the_bundle(
     assert "volume 3 of 3" in failure.value.context
 
 
+@pytest.mark.parametrize("bundle", ["whole", "split"])
+def test_a_medium_whose_names_cannot_be_read_is_not_called_incomplete(
+    bundle: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: SmallBundle = request.getfixturevalue(bundle)
+    with Media.open(written.folders) as media:
+        monkeypatch.setattr("aibox.bundle.folder.os.open", failing("sha256"))
+        found = check_content(media, written.named, written.index, report=lambda _: None)
+    assert found.counts == {Status.UNREADABLE: len(written.folders)}
+    with pytest.raises(Failed):
+        found.require()
+
+
 def test_a_file_that_shrinks_while_it_is_hashed_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,6 +64,7 @@ def test_an_object_that_is_nowhere_is_named() -> None:
         ([carried(A, CHUNK_BYTES, 0)], "not cut at"),
         ([Carried(sha256=A, size=0, chunks=())], "not cut at"),
         ([carried(A, CHUNK_BYTES, 3), carried(B, CHUNK_BYTES, 4)], "two sizes"),
+        ([absent(A, 9 << 40)], "cannot be"),
         ([absent(A, 999 << 40)], "cannot be"),
         ([absent(f"{n:064x}", 8 << 40) for n in range(9)], "cannot be"),
     ],

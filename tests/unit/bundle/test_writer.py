@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -92,9 +94,16 @@ def test_the_time_of_files_is_what_the_build_says(target: Path, source: Path) ->
 
 def test_equal_bytes_are_written_once(target: Path, tmp_path: Path) -> None:
     objects = {sha256(bytes(4 * CHUNK)): bytes(4 * CHUNK), sha256(bytes(CHUNK)): bytes(CHUNK)}
-    with small(target) as writer:
+    seen = set[int]()
+
+    def note(_count: int) -> None:
+        blobs = partial_of(target) / "bundle" / BLOBS
+        seen.update(path.stat().st_ino for path in blobs.iterdir())
+
+    with small(target, workers=1, on_bytes=note) as writer:
         carried = writer.add_objects(sources(tmp_path / "sources", objects))
         writer.finish({"bundle.json": b"{}"})
+    assert len(seen) == 1
     assert len(list((target / BLOBS).iterdir())) == 1
     assert [len(item.chunks) for item in carried] == [4, 1]
 
@@ -156,6 +165,28 @@ def test_the_first_failure_ends_all_and_is_the_one_told(target: Path, tmp_path: 
         assert refusal(lambda: writer.add_objects(given)).reference == "source-differs"
 
 
+class Endless(io.RawIOBase):
+    """A source that never ends, and gives little at a time."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        buffer[:1] = b"x"
+        return 1
+
+
+def test_what_is_under_way_elsewhere_ends_with_the_first_failure(target: Path) -> None:
+    short, endless = Blob(sha256="a" * 64, size=5), Blob(sha256="b" * 64, size=1 << 40)
+
+    def open_blob(digest: str) -> BinaryIO:
+        return io.BytesIO() if digest == short.sha256 else Endless()  # type: ignore[return-value]
+
+    with small(target, workers=2) as writer:
+        found = refusal(lambda: writer.add_blobs([endless, short], open_blob))
+    assert "ends 5 bytes early" in found.context
+
+
 def test_nothing_is_there_before_it_is_finished(target: Path, source: Path) -> None:
     with small(target) as writer:
         writer.add_object(source, sha256(DATA), len(DATA))
@@ -202,19 +233,46 @@ def begin(target: Path, objects: dict[str, bytes], given: list[Source]) -> None:
         writer.add_objects(given)
 
 
+def inodes(paths: Iterable[Path], kept: Path) -> dict[str, int]:
+    """Name -> inode number, which no other file can get: the files get a second name in `kept`."""
+    kept.mkdir()
+    found = {}
+    for path in paths:
+        os.link(path, kept / path.name)
+        found[path.name] = path.stat().st_ino
+    return found
+
+
 def test_a_build_goes_on_and_keeps_what_is_right(target: Path, tmp_path: Path) -> None:
     objects = content(SIZES)
     given = sources(tmp_path / "sources", objects)
     begin(target, objects, given)
-    inodes = {
-        path.name: path.stat().st_ino for path in (partial_of(target) / "bundle" / BLOBS).iterdir()
-    }
+    before = inodes((partial_of(target) / "bundle" / BLOBS).iterdir(), tmp_path / "kept")
     with small(target) as writer:
         fill(writer, given)
-    again = {path.name: path.stat().st_ino for path in (target / BLOBS).iterdir()}
-    assert {name: again[name] for name in inodes} == inodes
+    after = inodes((target / BLOBS).iterdir(), tmp_path / "kept too")
+    assert {name: after[name] for name in before} == before
     write_bundle(tmp_path / "fresh")
     assert snapshot(target) == snapshot(tmp_path / "fresh")
+
+
+def test_blobs_that_were_moved_into_volumes_already_are_kept(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = sources(tmp_path / "sources", content(SIZES))
+    with monkeypatch.context() as broken, small(target) as writer:
+        broken.setattr(writer, "_write_head", None)
+        with pytest.raises(TypeError):
+            fill(writer, given, volume_bytes=VOLUME)
+    moved = inodes((partial_of(target) / "split").glob(f"*/{BLOBS}/*"), tmp_path / "kept")
+    assert len(moved) > 3
+    with small(target) as writer:
+        fill(writer, given, volume_bytes=VOLUME)
+    again = inodes((target / "volume-01-of-03" / BLOBS).iterdir(), tmp_path / "kept too")
+    copies = {path.name for path in (target / "volume-02-of-03" / BLOBS).iterdir()}
+    assert {name: moved[name] for name in again.keys() - copies} == {
+        name: again[name] for name in again.keys() - copies
+    }
 
 
 def harm(path: Path, how: str) -> None:
@@ -285,7 +343,7 @@ def test_a_build_killed_anywhere_goes_on_to_the_same_bundle(
     wanted, changes = snapshot(whole), int(note.read_text())
     boundaries = range(0, changes, 3)
     for at in boundaries:
-        killed = in_a_process(lambda at=at: build(target, folder, volume_bytes, note, at))  # type: ignore[misc]
+        killed = in_a_process(lambda at=at: build(target, folder, volume_bytes, note, at))
         assert killed == -signal.SIGKILL
         if not target.exists():
             assert in_a_process(lambda: build(target, folder, volume_bytes, note, None)) == 0
