@@ -343,7 +343,7 @@ def test_a_build_killed_anywhere_goes_on_to_the_same_bundle(
     wanted, changes = snapshot(whole), int(note.read_text())
     boundaries = range(0, changes, 3)
     for at in boundaries:
-        killed = in_a_process(lambda at=at: build(target, folder, volume_bytes, note, at))
+        killed = in_a_process(partial(build, target, folder, volume_bytes, note, at))
         assert killed == -signal.SIGKILL
         if not target.exists():
             assert in_a_process(lambda: build(target, folder, volume_bytes, note, None)) == 0
