@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aibox import __version__, objects
+from aibox import __version__, digest, objects
 from aibox.box import wheels as index
 from aibox.box.wheels import WheelPin
 from aibox.bundle import program as programs
@@ -265,9 +265,18 @@ class _Gathering:
             for pins in self.lock.packages:
                 if pins.name == name:
                     self._packages(pins)
-                    tar = interpreter.make(pins, self._of(pins).__getitem__, self.report)
-                    made[machine] = self._put(tar)
+                    made[machine] = self._interpreter(pins)
         return made
+
+    def _interpreter(self, pins: PackageSet) -> Blob:
+        with tempfile.TemporaryDirectory(prefix="aibox-interpreter-") as folder:
+            tar = Path(folder) / "interpreter.tar"
+            interpreter.make(pins, self._of(pins).__getitem__, tar, self.report)
+            with tar.open("rb") as stream:
+                sha256, size = digest.of_stream(stream)
+            self.cache.adopt(tar, sha256, size)
+        self._cached(sha256, size)
+        return Blob(sha256=sha256, size=size)
 
     def _upstream(self) -> Iterator[SignatureCheck]:
         for pins in self._package_sets():

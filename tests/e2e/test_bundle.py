@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 
@@ -23,18 +24,20 @@ FRAGMENT = "stacks/rag/app/src/rag_app/__init__.py"
 
 
 @pytest.fixture(scope="module")
-def packager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+def packager() -> Iterator[Person]:
     """Somebody with a clean clone and keys."""
     if os.geteuid() != 0:
         pytest.skip("a machine without a network is made by root: run ./test e2e as root")
     if shutil.which("ip") is None:
         pytest.skip("ip is missing: apt-get install iproute2")
-    base = tmp_path_factory.mktemp("packager")
+    # Not pytest's folder, which is closed to everybody else.
+    base = Path(mkdtemp(prefix="aibox-packager-"))
     base.chmod(0o755)
     (base / "home").mkdir()
     someone = Person(clone(base / "checkout"), base / "home")
     someone.types("trust", "init", str(base / "keys"))
     yield someone
+    shutil.rmtree(base)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,6 @@ def media(packager: Person) -> Path:
     stick.mkdir()
     build(packager, stick / "box")
     shutil.copy(packager.home.parent / "keys/1.root.json", stick / "1.root.json")
-    open_to_all(packager.home.parent)
     return stick
 
 
@@ -71,13 +73,6 @@ def install(machine: Site, bundle: Path, *options: str | Path, code: int = 0) ->
         *options,
         code=code,
     )
-
-
-def open_to_all(base: Path) -> None:
-    """pytest's own folders are root's alone; what is carried to a site is not."""
-    for folder in (base, *base.parents):
-        if folder.stat().st_mode & 0o005 != 0o005 and folder != Path("/"):
-            folder.chmod(folder.stat().st_mode | 0o055)
 
 
 def carried(bundle: Path) -> int:
@@ -191,9 +186,7 @@ def test_the_same_lock_gives_the_same_bundle(packager: Person, media: Path) -> N
         ).stdout,
         encoding="utf-8",
     )  # fmt: skip
-    subprocess.run(
-        ["git", "checkout", "--quiet", "models.lock"], cwd=packager.checkout, check=True
-    )
+    subprocess.run(["git", "checkout", "--quiet", "models.lock"], cwd=packager.checkout, check=True)
     twins = [media / "one", media / "folder" / "two"]
     twins[1].parent.mkdir()
     for number, twin in enumerate(twins):

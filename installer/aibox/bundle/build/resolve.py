@@ -12,6 +12,7 @@ import datetime
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from aibox import digest
 from aibox import lock as locks
@@ -21,13 +22,14 @@ from aibox.bundle.build import moves, python_packages, wishes
 from aibox.bundle.build.python_packages import Describer, Index
 from aibox.bundle.build.wishes import Key, Standing, Want
 from aibox.bundle.manifest import Kind
+from aibox.bundle.packages import python_folder
 from aibox.content import Content
 from aibox.errors import Failed, Fault
 from aibox.lock import PIN_KINDS, Golden, LockedFile, ModelsLock, Role, Tree, Wheel
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin
 from aibox.profile import FileWish, ImageWish, ModelWish, PackagesWish
 from aibox.progress import Progress, Report
-from aibox.schema import Model, parse_toml
+from aibox.schema import Model, parse_toml, read_toml
 
 STEP = "lock"
 _OURS = {"licence": "Apache-2.0", "owner": "aibox"}
@@ -38,6 +40,7 @@ _TREES = (
     ("prompts", Role.PROMPTS, "stacks/prompts", ("*.txt",)),
     ("templates", Role.TEMPLATES, "stacks", ("rag/*.j2", "process/*.j2")),
 )
+_DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 _COMPONENT = {"model": Kind.MODEL, "image": Kind.IMAGE, "packages": Kind.PACKAGE, "file": Kind.FILE}
 
 
@@ -62,6 +65,13 @@ class GoldenFile(Model):
 
     version: int
     golden: tuple[Golden, ...]
+
+
+class ProgramWishes(Model):
+    """`stacks/program.toml`: what the command line in a bundle brings along."""
+
+    version: int
+    interpreters: tuple[Literal["x86_64", "aarch64"], ...] = ()
 
 
 def resolve(
@@ -138,9 +148,23 @@ def local(content: Content, names: Sequence[str], previous: ModelsLock | None) -
 
 
 def wanted(content: Content) -> dict[Key, Want]:
-    """The wishes of every profile there is."""
+    """The wishes of every profile there is, and of the command line for its interpreters."""
     names = profiles.names(content.profiles)
-    return wishes.collect(profiles.load(content.profiles, name) for name in names)
+    found = wishes.collect(profiles.load(content.profiles, name) for name in names)
+    for machine in _interpreters(content):
+        wish = python_folder.wish(_DEBIAN[machine])
+        found["packages", wish.name] = Want("packages", wish, (machine,), tuple(names))
+    return dict(sorted(found.items()))
+
+
+def _interpreters(content: Content) -> tuple[str, ...]:
+    if not content.program_wishes.exists():
+        return ()
+    command = locks.COMMAND
+    read = read_toml(
+        content.program_wishes, ProgramWishes, what="program", version=1, command=command
+    )
+    return read.interpreters
 
 
 def _of_kind(pins: Mapping[Key, Pin], kind: str) -> tuple[Pin, ...]:
