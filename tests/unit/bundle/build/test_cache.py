@@ -126,14 +126,24 @@ def test_a_file_of_other_bytes_is_not_adopted(
     assert not cache.has(DIGEST)
 
 
+def test_no_more_than_the_size_is_copied(cache: BlobCache, place: Path) -> None:
+    (place / "source").write_bytes(bytes(8 << 20))
+    heard: list[int] = []
+    with pytest.raises(VerificationRefused):
+        cache.adopt(place / "source", DIGEST, len(DATA), heard.append)
+    assert sum(heard) <= 1 << 20
+
+
 def test_a_part_belongs_to_one_writer_and_the_next_one_sees_the_result(cache: BlobCache) -> None:
     waits = threading.Event()
     found: list[Path | None] = []
+    held: list[int] = []
 
     def second() -> None:
         other = BlobCache(cache.folder)
-        with other.claim(DIGEST, waits.set):
+        with other.claim(DIGEST, waits.set) as descriptor:
             found.append(other.find(DIGEST, len(DATA)))
+            held.append(os.fstat(descriptor).st_size)
 
     thread = threading.Thread(target=second)
     with cache.claim(DIGEST) as descriptor:
@@ -143,6 +153,7 @@ def test_a_part_belongs_to_one_writer_and_the_next_one_sees_the_result(cache: Bl
         cache.publish(cache.part(DIGEST), DIGEST)
     thread.join(10)
     assert found == [blob(cache)]
+    assert held == [0]  # A part of its own, not the file that has its name by now.
     assert blob(cache).read_bytes() == DATA
     assert parts(cache) == []
 

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +95,7 @@ def test_files_come_into_the_cache(server: FlakyServer, cache: BlobCache) -> Non
     fetch(requests, cache, silent, step="fetch")
     assert [content(cache, data) for data in files] == files
     assert parts(cache) == []
+    assert {asked.headers["Accept-Encoding"] for asked in server.asked} == {"identity"}
 
 
 def test_what_is_there_is_not_fetched(server: FlakyServer, cache: BlobCache) -> None:
@@ -415,6 +417,15 @@ def test_progress_counts_bytes_and_never_runs_backwards(
     assert lines[-1].endswith("0 s left")
 
 
+def test_a_file_that_starts_anew_takes_nothing_back() -> None:
+    lines: list[str] = []
+    tally = Tally("fetch", "a", 4 << 20, lambda line: lines.append(line.message), lambda: 0.0)
+    for position in (2 << 20, 0, 1 << 20, 3 << 20):
+        tally.reach("a", position)
+        tally.tell()
+    assert [line.split()[1] for line in lines] == ["2.0", "2.0", "2.0", "3.0"]
+
+
 def test_the_time_left_follows_the_rate_of_the_last_seconds() -> None:
     now = [0.0]
     lines: list[str] = []
@@ -462,9 +473,11 @@ def test_the_first_failure_ends_the_others_at_once(
             if server.faults.stopped.is_set() and cache.part(DIGEST).stat().st_size == 70_000:
                 liar.faults.go_on.set()
 
+        started = time.monotonic()
         with pytest.raises(VerificationRefused):
             fetch(requests, cache, report, step="fetch")
-    assert not server.faults.go_on.is_set()  # It still waits; we do not.
+        assert time.monotonic() - started < 20  # The one that waits would wait for 30.
+    assert not server.faults.go_on.is_set()
     assert cache.part(DIGEST).stat().st_size == 70_000
 
 
