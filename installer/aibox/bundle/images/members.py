@@ -93,7 +93,6 @@ class Judge:
         parent = name.rpartition(b"/")[0]
         if parent == self._last_parent:
             return
-        self._last_parent = b""
         cut = len(name)
         while (cut := name.rfind(b"/", 0, cut)) > 0:
             key = hash(name[:cut])
