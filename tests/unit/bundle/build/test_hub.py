@@ -133,8 +133,12 @@ def test_weights_are_not_fetched_to_be_pinned(server: LoopbackHub, cache: BlobCa
 
 
 def test_the_hub_is_asked_as_ourselves_and_told_nothing_more(
-    server: LoopbackHub, cache: BlobCache
+    server: LoopbackHub, cache: BlobCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def telemetry() -> str:
+        raise AssertionError("asked for the program we run under")
+
+    monkeypatch.setattr("huggingface_hub.utils._headers.detect_agent", telemetry)
     hub.fetch(resolve(cache), cache, silent)
     known = ("/api/models/", f"/{NAME}/resolve/", "/lfs/")
     assert all(asked.path.startswith(known) for asked in server.asked)
