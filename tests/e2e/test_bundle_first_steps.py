@@ -108,7 +108,7 @@ def test_a_later_start_is_quick(
 
 def test_the_program_knows_its_profiles_and_its_place(visitor: Visitor) -> None:
     assert '"local"' in visitor.types("profiles", "--json").stdout
-    assert '"state": "absent"' in visitor.types("status", "--json").stdout
+    assert '"state": "not-installed"' in visitor.types("status", "--json").stdout
 
 
 def test_the_program_serves_on_when_the_medium_is_gone(visitor: Visitor) -> None:
