@@ -164,10 +164,10 @@ class Source:
             opened(self.client, self.address, self.what, headers, self.authorize) as response,
             self.stop.reading(response),
         ):
-            in_part = self._begin(response, part)
+            self._begin(response, part)
             for chunk in response.iter_raw():
                 self._take(chunk, part, response.url)
-        wanted = goal if goal is not None and in_part else self.size
+        wanted = goal or self.size
         if wanted is not None and part.held < wanted:
             raise Trouble("the answer ended early", fault=Fault.UPSTREAM)
         return self.size is None or part.held == self.size
@@ -185,10 +185,9 @@ class Source:
         # The digest shows whether a pinned file changed; of others only the server can tell.
         return asked if self._pinned else {**asked, "If-Range": self._tag}
 
-    def _begin(self, response: httpx.Response, part: Part) -> bool:
-        """Whether the answer goes on with the part; otherwise the part starts anew."""
-        in_part = response.status_code == httpx.codes.PARTIAL_CONTENT
-        if not in_part:
+    def _begin(self, response: httpx.Response, part: Part) -> None:
+        """Judge the headers; the part starts anew where the answer does not go on with it."""
+        if response.status_code != httpx.codes.PARTIAL_CONTENT:
             part.restart()
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise Trouble("the server does not have the rest of it", fault=Fault.UPSTREAM)
@@ -202,7 +201,6 @@ class Source:
         else:
             self._learn(response, length)
         self.tally.note(self.key)
-        return in_part
 
     def _learn(self, response: httpx.Response, length: int | None) -> None:
         if length is None and "chunked" not in response.headers.get("Transfer-Encoding", ""):
