@@ -48,11 +48,14 @@ class ReleaseDouble:
     good: bool = True
     size: int = 3000
     family: str = "shared"
+    files_more: int = 0
 
     @property
     def blobs(self) -> dict[str, bytes]:
         """Path in the tree -> bytes."""
+        more = (f"{self.family} {number}" for number in range(self.files_more))
         return {
+            **{f"more/{text}": text.encode() for text in more},
             "app/main.py": f"print('{self.name}')\n".encode(),
             "app/__init__.py": b"",
             "documents/ko/설명서.md": self.family.encode() * 50,

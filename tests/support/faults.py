@@ -1,11 +1,15 @@
-"""Faults at the n-th change: a kill, an error of the operating system, or just a count."""
+"""Faults at the n-th change: a kill, an error of the operating system, or just a count.
+
+Changes may be announced by several threads at once.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 
 from aibox.box.filesystem import Kind, Operation
 
@@ -25,12 +29,11 @@ class KillAt:
     """kill -9 of this very process just before change number `boundary` (from 0)."""
 
     boundary: int
-    _seen: int = 0
+    _seen: Iterator[int] = field(default_factory=count)
 
     def __call__(self, operation: Operation) -> None:
-        if self._seen == self.boundary:
+        if next(self._seen) == self.boundary:
             os.kill(os.getpid(), signal.SIGKILL)
-        self._seen += 1
 
 
 @dataclass
@@ -53,14 +56,13 @@ class FailAt:
     kinds: Collection[Kind]
     lasts: bool = False
     fired: bool = False
-    _seen: int = 0
+    _seen: Iterator[int] = field(default_factory=count)
 
     def __call__(self, operation: Operation) -> None:
         if operation.kind not in self.kinds:
             return
-        due = self._seen >= self.boundary if self.lasts else self._seen == self.boundary
-        self._seen += 1
-        if due:
+        seen = next(self._seen)
+        if seen >= self.boundary if self.lasts else seen == self.boundary:
             self.fired = True
             raise OSError(self.number, os.strerror(self.number))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from aibox.box.filesystem import Kind, Operation
-from boxes import Commands, ReleaseDouble
+from boxes import Commands, ReleaseDouble, sha256
 from faults import Recorder
 
 PROMISES = ("intent.json", "state.a.json", "state.b.json", "current", "record.jsonl")
@@ -84,6 +84,16 @@ def test_files_are_durable_before_they_are_named(place: Path) -> None:
     assert files_named_before_durable(recorded(place / "box")) == []
 
 
+@pytest.mark.parametrize("workers", [2, 8])
+def test_the_order_holds_when_many_blobs_come_in_at_once(place: Path, workers: int) -> None:
+    recorder = Recorder()
+    box = Commands(place / "box", recorder, workers=workers)
+    box.install(ReleaseDouble("one", files_more=30))
+    box.upgrade(ReleaseDouble("two", files_more=40))
+    assert files_named_before_durable(recorder.operations) == []
+    assert promises_before_names(recorder.operations, place / "box") == []
+
+
 def test_names_are_durable_before_the_next_promise(place: Path) -> None:
     assert promises_before_names(recorded(place / "box"), place / "box") == []
 
@@ -96,7 +106,11 @@ def test_the_rule_of_files_notices_every_missing_fsync(place: Path) -> None:
         assert files_named_before_durable(left), f"nobody misses the fsync of {path}"
 
 
-@pytest.mark.parametrize("folder", ["", "gens", "journal", "blobs", "blobs/sha256"])
+FOLDERS = ["", "gens", "journal", "blobs", "blobs/sha256"]
+BLOB_FOLDERS = {f"blobs/sha256/{sha256(data)[:2]}" for data in ReleaseDouble("one").blobs.values()}
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, *sorted(BLOB_FOLDERS)])
 def test_the_rule_of_names_notices_every_missing_fsync(place: Path, folder: str) -> None:
     root = place / "box"
     left = without(
