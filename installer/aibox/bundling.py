@@ -103,9 +103,7 @@ def _complete_lock(content: Content, order: Order, report: Report) -> ModelsLock
     if not left:
         return lock
     report(Progress(STEP, f"models.lock is completed first, review it: {', '.join(left)}"))
-    locking.run(
-        content, order.profiles, (), report, write=True, sources=order.sources, strict=True
-    )
+    locking.run(content, order.profiles, (), report, write=True, sources=order.sources, strict=True)
     return locks.load(content.lockfile)
 
 

@@ -161,7 +161,7 @@ def _judged_head(received: Received) -> dict[str, Any]:
         "manifest": said.bundle,
         "sequence": said.sequence,
         "releases": [entry.id for entry in received.description.releases],
-        "notices": list(received.notices),
+        "notices": list(said.notices),
         "checked": [],
     }
     if verified is None:

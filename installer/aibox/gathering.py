@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from aibox import __version__, digest, objects
 from aibox.box import wheels as index
@@ -38,7 +39,7 @@ from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.lock import ModelsLock, Wheel, WheelFile
 from aibox.pins import Blob, FilePin, ImagePin, PackageSet
-from aibox.progress import Progress, Report
+from aibox.progress import Meter, Progress, Report
 from aibox.release import Release
 
 STEP = "fetch"
@@ -192,12 +193,14 @@ class _Gathering:
             built = objects.platform(image, machine)
             for blob in (built.manifest, built.config, *built.layers):
                 self._cached(blob.sha256, blob.size)
-            self.report(Progress("check", f"the layers of {image.name} for {built.platform}"))
-            found = image_check.check(
-                built, lambda blob: self.sources[blob.sha256].open("rb"), workers=2
-            )
+            size = sum(blob.size for blob in (built.manifest, built.config, *built.layers))
+            meter = Meter("check", f"{image.name} for {built.platform}", size, self.report)
+            found = image_check.check(built, self._open, on_bytes=meter.add, workers=2)
             image_problems.refuse(image.name, found.problems)
         self._put(objects.IMAGE_VERSION)
+
+    def _open(self, blob: Blob) -> BinaryIO:
+        return self.sources[blob.sha256].open("rb")
 
     def _files(self, pins: Iterable[FilePin]) -> None:
         requests = [self._request(pin) for pin in pins]

@@ -14,8 +14,8 @@ from aibox.bundle.layout import MANIFEST
 from aibox.bundle.manifest import Component, Description, Kind
 from aibox.bundle.media import Media
 from aibox.bundle.trust.head import Unverified, read_unverified
+from aibox.difference import Difference, compare
 from aibox.pins import Redistribution
-from aibox.plan import Difference
 from aibox.schema import Model
 
 
@@ -129,12 +129,7 @@ def _running(root: Path) -> Description | None:
 def _changes(running: Description | None, offered: Description) -> tuple[Difference, ...]:
     if running is None:
         return ()
-    before, after = _versions(running), _versions(offered)
-    return tuple(
-        Difference(name=name, current=before.get(name, "-"), desired=after.get(name, "-"))
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    )
+    return compare(_versions(running), _versions(offered))
 
 
 def _versions(description: Description) -> dict[str, str]:

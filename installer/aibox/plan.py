@@ -14,6 +14,7 @@ from packaging.utils import parse_wheel_filename
 from pydantic import Field
 
 from aibox import digest, objects
+from aibox.difference import Difference, compare
 from aibox.errors import BadUsage, Fault
 from aibox.lock import Wheel, WheelFile
 from aibox.objects import Placed
@@ -30,14 +31,6 @@ class Target(Model):
     python: str
     tags: tuple[str, ...]
     architecture: str = "x86_64"
-
-
-class Difference(Model):
-    """One thing that changes, with its value now and after."""
-
-    name: str
-    current: str
-    desired: str
 
 
 class Wanted(Model):
@@ -167,15 +160,6 @@ def _differences(release: Release, site: Site, current: Current | None) -> tuple
     before = Site.model_validate(current.plan["site"])
     pairs = {**_flat(current.release), **_flat_site(before)}, {**_flat(release), **_flat_site(site)}
     return compare(*pairs)
-
-
-def compare(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Difference, ...]:
-    """What differs between two flat descriptions, by name."""
-    return tuple(
-        Difference(name=name, current=before.get(name, "(none)"), desired=after.get(name, "(none)"))
-        for name in sorted({*before, *after})
-        if before.get(name) != after.get(name)
-    )
 
 
 def compare_releases(before: Release, after: Release) -> tuple[Difference, ...]:

@@ -86,7 +86,6 @@ class Received:
     program: ProgramListing
     verified: Verified | None
     provenance: Provenance
-    notices: tuple[str, ...] = ()
     carried: Mapping[str, Opener] = field(default_factory=dict)
 
     def blob(self, sha256: str, size: int, limit: int) -> bytes:
@@ -130,8 +129,8 @@ def _judged(trust: TrustStore, media: Media, terms: Terms, report: Report) -> Re
             bundle=media.bundle,
             sequence=said.sequence,
             signed_by=tuple(signer.key_id for signer in verified.signers) if verified else (),
+            notices=notices,
         ),
-        notices=notices,
         carried=_openers(media, found, terms),
     )
 

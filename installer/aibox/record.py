@@ -47,7 +47,7 @@ class Provenance(BaseModel):
     """Which bundle a generation came from; a generation from a checkout has none.
 
     `bundle` is the digest of its bundle.json, `signed_by` the ids of the keys whose signatures
-    were checked: none when somebody said `--allow-unsigned`.
+    were checked: none when somebody said `--allow-unsigned`. `notices` say what else was let pass.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -55,6 +55,7 @@ class Provenance(BaseModel):
     bundle: str
     sequence: int
     signed_by: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 class Entry(BaseModel):

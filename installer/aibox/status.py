@@ -9,7 +9,8 @@ from aibox import plan as plans
 from aibox.box.journal import Intent
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
-from aibox.plan import Current, Difference
+from aibox.difference import Difference
+from aibox.plan import Current
 from aibox.record import Entry
 from aibox.release import Release
 from aibox.schema import Model

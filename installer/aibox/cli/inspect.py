@@ -26,6 +26,7 @@ from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
 from aibox.prepare import Wish
 from aibox.receiving import Terms
+from aibox.record import Provenance
 
 
 def preflight(
@@ -156,6 +157,15 @@ def doctor(as_json: AsJson = False) -> None:
         )
 
 
+_HISTORY = ("generation", "release", "action", "outcome", "started", "bundle", "reason")
+
+
+def _provenance(found: Provenance | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found.sequence} " + ("signed" if found.signed_by else "unsigned")
+
+
 def history(as_json: AsJson = False) -> None:
     """Everything this box ever did, oldest first."""
     with show.progress() as report:
@@ -171,6 +181,7 @@ def history(as_json: AsJson = False) -> None:
             "reason": entry.reason,
             "plan": entry.plan,
             "gate": entry.gate.model_dump(mode="json") if entry.gate else None,
+            "provenance": entry.provenance.model_dump(mode="json") if entry.provenance else None,
         }
         for entry in entries
     ]
@@ -182,11 +193,12 @@ def history(as_json: AsJson = False) -> None:
                 **row,
                 "release": str(row["release"])[:12],
                 "started": entry.started.strftime("%Y-%m-%d %H:%M:%S UTC"),
+                "bundle": _provenance(entry.provenance),
                 "reason": textwrap.shorten(entry.reason, 100, placeholder=" …"),
             }
             for row, entry in zip(rows, entries, strict=True)
         ]
-        show.table(short, ("generation", "release", "action", "outcome", "started", "reason"))
+        show.table(short, _HISTORY)
 
 
 COMMANDS = {

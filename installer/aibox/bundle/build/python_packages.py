@@ -1,8 +1,9 @@
 """The Python packages in the lock: those of the app, and those of the command line itself.
 
-The app's are resolved from its requirements. The command line's are chosen elsewhere (requirements/refresh), because a checkout
-starts with them before there is an `aibox` that could read models.lock. Here they get what a bundle
-needs of them: the builds for every supported host, licence and owner.
+The app's are resolved from its requirements. The command line's are chosen elsewhere
+(requirements/refresh), because a checkout starts with them before there is an `aibox` that could
+read models.lock. Here they get what a bundle needs of them: the builds for every supported host,
+licence and owner.
 """
 
 from __future__ import annotations

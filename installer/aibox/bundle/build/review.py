@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 
-from aibox import plan as plans
 from aibox.bundle.build import wishes
 from aibox.bundle.build.wishes import Key, Standing, Want
 from aibox.bundle.sizes import show_size
+from aibox.difference import Difference, compare
 from aibox.lock import ModelsLock, Wheel
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin
-from aibox.plan import Difference
 
 
 class Matter(StrEnum):
@@ -68,7 +67,7 @@ def findings(lock: ModelsLock, wants: Mapping[Key, Want]) -> tuple[Change, ...]:
 
 
 def _rows(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[Change, ...]:
-    return tuple(Change(**item.model_dump()) for item in plans.compare(before, after))
+    return tuple(Change(**item.model_dump()) for item in compare(before, after))
 
 
 def _named(name: str, facts: Mapping[str, str]) -> dict[str, str]:
