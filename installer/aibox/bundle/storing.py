@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from threading import Event, Lock
@@ -199,8 +200,12 @@ class BlobWriter:
 
 
 def settle(descriptor: int, mode: int, modified: int) -> None:
-    """Fix what would tell two builds of the same content apart: mode and time (epoch seconds)."""
-    os.fchmod(descriptor, mode)
+    """Fix what would tell two builds of the same content apart: mode and time (epoch seconds).
+
+    FAT refuses modes that it cannot keep, and a bundle written straight to it is as good.
+    """
+    with suppress(PermissionError):
+        os.fchmod(descriptor, mode)
     os.utime(descriptor, (modified, modified))
 
 

@@ -92,6 +92,16 @@ def test_the_time_of_files_is_what_the_build_says(target: Path, source: Path) ->
     assert {path.stat().st_mtime for path in target.rglob("*")} == {1_700_000_000}
 
 
+def test_a_medium_that_keeps_no_modes_takes_a_bundle(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_descriptor: int, _mode: int) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("aibox.bundle.storing.os.fchmod", refused)
+    assert write_bundle(target, volume_bytes=VOLUME).check().ok
+
+
 def test_equal_bytes_are_written_once(target: Path, tmp_path: Path) -> None:
     objects = {sha256(bytes(4 * CHUNK)): bytes(4 * CHUNK), sha256(bytes(CHUNK)): bytes(CHUNK)}
     seen = set[int]()
