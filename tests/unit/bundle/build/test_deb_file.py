@@ -14,7 +14,7 @@ from package_maker import make_deb, member, needs_apt
 
 pytestmark = needs_apt
 
-MIT = b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+MIT = b"Format: https://policy.example/copyright-format/1.0/\n\n"
 MIT += b"Files: *\nCopyright: somebody\nLicense: MIT\n"
 
 
