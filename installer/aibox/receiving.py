@@ -117,6 +117,8 @@ def _judged(trust: TrustStore, media: Media, terms: Terms, report: Report) -> Re
     found = index.parse(media.read_blob(description.index, INDEX_LIMIT))
     program = _program(media, description)
     index.check(found, said.named.values(), _program_blobs(program))
+    if verified is not None and verified.revocations is not None:
+        verified.revocations.refuse_blobs(_digests(found))
     _refuse_wrong_files(checking.check_sizes(media, said.named, found))
     return Received(
         media=media,
@@ -188,6 +190,12 @@ def _require_format(description: Description) -> None:
             hint="use the command line in the bundle itself: sh BUNDLE/aibox install",
             fault=Fault.YOU,
         )
+
+
+def _digests(found: Index) -> set[str]:
+    """Every object and every blob, carried or not."""
+    carried = {item.sha256 for item in found.carried}
+    return carried | {item.sha256 for item in found.absent} | index.chunks(found).keys()
 
 
 def _program(media: Media, description: Description) -> ProgramListing:
