@@ -6,7 +6,7 @@ What a bundle lacks is found here, never on site.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -59,6 +59,7 @@ class Order:
 
 def build(content: Content, order: Order, report: Report) -> Made:
     """Make the bundle; what it is made of comes from elsewhere or from the download cache."""
+    have = _read_have(order)
     lock = _complete_lock(content, order, report)
     chosen = [profile.load(content.profiles, name) for name in order.profiles]
     releases = tuple(release.make(lock, item) for item in chosen)
@@ -79,7 +80,7 @@ def build(content: Content, order: Order, report: Report) -> Made:
     )
     gathered = replace(gathered, proofs=(*gathered.proofs, *_prove(gathered, order, report)))
     titles = {item.name: item.title for item in chosen}
-    gathered = replace(gathered, titles=titles, held=_held(order, gathered))
+    gathered = replace(gathered, titles=titles, held=_held(gathered, have))
     carried = sum(
         blob.size
         for sha256, blob in gathered.needed().items()
@@ -137,12 +138,12 @@ def _refuse_unlicensed(releases: Sequence[Release], order: Order) -> None:
         )
 
 
-def _held(order: Order, gathered: Gathered) -> frozenset[str]:
-    """What of the objects the box holds already, by its signed list."""
+def _read_have(order: Order) -> Mapping[str, int]:
+    """What the box holds already, digest -> bytes, by its signed list; nothing without one."""
     if order.have is None:
-        return frozenset()
+        return {}
     try:
-        have = verify_have(order.have.read_bytes())
+        data = order.have.read_bytes()
     except OSError as error:
         raise BadUsage(
             "have-unreadable",
@@ -150,11 +151,14 @@ def _held(order: Order, gathered: Gathered) -> frozenset[str]:
             hint="write it on the box: ./aibox have > have.json",
             fault=Fault.YOU,
         ) from error
+    # A terminal's or an editor's newline at the end is not the box's.
+    return verify_have(data.removesuffix(b"\n")).blobs
+
+
+def _held(gathered: Gathered, have: Mapping[str, int]) -> frozenset[str]:
     needed = gathered.needed()
     return frozenset(
-        sha256
-        for sha256, size in have.blobs.items()
-        if sha256 in needed and needed[sha256].size == size
+        sha256 for sha256, size in have.items() if sha256 in needed and needed[sha256].size == size
     )
 
 
