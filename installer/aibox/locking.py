@@ -95,6 +95,18 @@ def update(
     return (*review.changes(previous, resolved), *left)
 
 
+def advance(content: Content, today: datetime.date | None = None) -> int:
+    """Raise the sequence alone, and return it: for a bundle with another command line.
+
+    A box that has seen a sequence refuses anything else under it, and the command line is packed
+    with the checkout, not pinned in the lock.
+    """
+    lock = locks.load(content.lockfile)
+    update = {"sequence": lock.sequence + 1, "date": today or _today()}
+    _replace(content.lockfile, locks.dump(lock.model_copy(update=update)))
+    return lock.sequence + 1
+
+
 def check(content: Content, names: Sequence[str]) -> tuple[Change, ...]:
     """What of models.lock is stale, missing or unresolved, out of this checkout alone."""
     from aibox.bundle.build import python_packages, resolve, review

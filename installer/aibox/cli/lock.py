@@ -36,9 +36,17 @@ def lock(
         Path | None,
         typer.Option("--hub-token", help="File (mode 0600) with the token of the model hub."),
     ] = None,
+    next_sequence: Annotated[
+        bool,
+        typer.Option("--next", help="Only raise the sequence: the command line has changed."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write models.lock anew from profiles and their wishes, prompts, questions and the app."""
+    if next_sequence:
+        sequence = locking.advance(content.find())
+        show.data({"sequence": sequence}) if as_json else show.text(f"Sequence:  {sequence}")
+        return
     if check and upgrade:
         raise BadUsage(
             "check-and-upgrade",

@@ -53,8 +53,8 @@ WAYS_OUT: dict[str, tuple[Fault, str]] = {
     ),
     "bundle-equivocation": (
         Fault.UPSTREAM,
-        "somebody signed two states as one: keep both bundles, tell their maker and your security "
-        f"officer; look at them with: {_VERIFY}",
+        "somebody signed two states as one: keep both bundles, tell their maker, who raises the "
+        f"sequence with ./aibox lock --next, and your security officer; look at them with: {_VERIFY}",
     ),
     "bundle-revoked": (
         Fault.UPSTREAM,
