@@ -125,3 +125,12 @@ def test_the_release_carries_the_pins_of_its_wishes(content: Content) -> None:
     write_profile(content, model=[pins.model_wish()])
     update(content, DoubleOfResolvers(ONE, small=pins.model()))
     assert locking.release_of(content, "local").models == (pins.model(),)
+
+
+def test_a_new_command_line_gets_a_sequence_of_its_own(content: Content) -> None:
+    update(content, DoubleOfResolvers(ONE))
+    before = locks.load(content.lockfile)
+    later = DAY + datetime.timedelta(days=1)
+    assert locking.advance(content, later) == before.sequence + 1
+    after = locks.load(content.lockfile)
+    assert after == before.model_copy(update={"sequence": before.sequence + 1, "date": later})

@@ -54,7 +54,8 @@ WAYS_OUT: dict[str, tuple[Fault, str]] = {
     "bundle-equivocation": (
         Fault.UPSTREAM,
         "somebody signed two states as one: keep both bundles, tell their maker, who raises the "
-        f"sequence with ./aibox lock --next, and your security officer; look at them with: {_VERIFY}",
+        "sequence with ./aibox lock --next, and your security officer; look at them with: "
+        f"{_VERIFY}",
     ),
     "bundle-revoked": (
         Fault.UPSTREAM,
