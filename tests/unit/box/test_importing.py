@@ -351,9 +351,15 @@ def test_the_first_error_is_the_one_that_is_raised(store: Store) -> None:
 
 def test_an_error_stops_the_others_in_the_middle_of_a_blob(store: Store) -> None:
     reads: list[bool] = []
+    began = threading.Event()
+
+    def wrong_bytes() -> BinaryIO:
+        began.set()
+        return io.BytesIO(b"wrong")
 
     class Long(io.BytesIO):
         def readinto(self, buffer: WriteableBuffer) -> int:
+            assert began.wait(5)
             deadline = time.monotonic() + 5
             while len(crew()) > 1 and time.monotonic() < deadline:
                 time.sleep(0.001)
@@ -361,7 +367,7 @@ def test_an_error_stops_the_others_in_the_middle_of_a_blob(store: Store) -> None
             return super().readinto(buffer)
 
     data = BYTES[: 7 * CHUNK // 2]
-    wrong = Incoming("b" * 64, 5, lambda: io.BytesIO(b"wrong"))
+    wrong = Incoming("b" * 64, 5, wrong_bytes)
     objects = [Incoming(sha256(data), len(data), lambda: Long(data)), wrong]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(VerificationRefused):
         patch.setattr(importing, "LARGE_BYTES", 1 << 20)

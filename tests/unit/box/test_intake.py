@@ -8,10 +8,11 @@ import fcntl
 import io
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import pytest
 from hypothesis import given, settings
@@ -158,10 +159,11 @@ def test_a_part_that_is_too_long_is_begun_anew(tmp_path: Path) -> None:
 
 
 class WithoutDirect(Filesystem):
-    """Lets itself be told to pass the page cache by, and then refuses to write."""
+    """Lets itself be told to pass the page cache by, and then refuses to write more that way."""
 
     def write(self, file: OpenFile, data: bytes | memoryview) -> None:
         if fcntl.fcntl(file.descriptor, fcntl.F_GETFL) & os.O_DIRECT:
+            super().write(file, data[:BLOCK_BYTES])
             with self._doing(Kind.WRITE, file.path):
                 raise OSError(errno.EINVAL, "Invalid argument")
         super().write(file, data)
@@ -290,11 +292,35 @@ def test_an_error_of_the_disk_is_noticed_while_the_source_still_gives(tmp_path: 
             with self._doing(Kind.SYNC_FILE, file.path):
                 raise OSError(errno.EIO, "Input/output error")
 
-    stream = io.BytesIO(BYTES * 10)
-    size = len(BYTES) * 10
     with pytest.raises(DiskTrouble):
-        Intake(Failing(), tmp_path / "part", "0" * 64, size, intake.ignore).take(stream)
-    assert stream.tell() < size
+        read_on_to(tmp_path / "part", Failing())
+
+
+def test_an_error_of_the_proof_is_noticed_while_the_source_still_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_arguments: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(DiskReader, "read", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_on_to(tmp_path / "part", Filesystem())
+
+
+def read_on_to(part: Path, filesystem: Filesystem) -> None:
+    """Take in what comes slowly enough for every error to be noticed before its end."""
+
+    class Endless(io.RawIOBase):
+        left = 1000
+
+        def readinto(self, buffer: WriteableBuffer) -> int:
+            self.left -= 1
+            assert self.left, "read to its end"
+            time.sleep(0.001)
+            return len(memoryview(buffer))
+
+    stream = cast(BinaryIO, Endless())
+    Intake(filesystem, part, "0" * 64, 1000 * CHUNK, intake.ignore).take(stream)
 
 
 def test_direct_memory_begins_at_a_page() -> None:
