@@ -84,9 +84,11 @@ def make_rpm(
     *,
     release: str = "1",
     requires: Sequence[str] = (),
+    recommends: Sequence[str] = (),
 ) -> Path:
     """A package without files, made by the real rpmbuild."""
     wants = "".join(f"Requires: {item}\n" for item in requires)
+    wants += "".join(f"Recommends: {item}\n" for item in recommends)
     spec = folder / f"{name}-{version}.spec"
     spec.write_text(
         f"Name: {name}\nVersion: {version}\nRelease: {release}\nSummary: made by a test\n"

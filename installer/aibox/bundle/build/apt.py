@@ -46,8 +46,6 @@ def configuration(folder: Path, architecture: str, certificates: str = "") -> st
         "Dir::Cache": folder / "cache",
         "Dir::Log": folder / "log",
         "APT::Architecture": architecture,
-        "APT::Install-Recommends": "false",
-        "APT::Install-Suggests": "false",
         "APT::Update::Error-Mode": "any",
         "Acquire::Languages": "none",
         "Acquire::ForceHash": "SHA256",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> PackageKey:
 def rpms(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("rpms")
     return [
-        make_rpm(folder, "engine", requires=["library >= 1.0"]),
+        make_rpm(folder, "engine", requires=["library >= 1.0"], recommends=["other"]),
         make_rpm(folder, "library"),
         make_rpm(folder, "picky", requires=["nobody-has-this"]),
         make_rpm(folder, "other"),
@@ -77,7 +78,9 @@ def changed(mirrors: Mirrors, **values: object) -> Mirrors:
     return Mirrors((mirrors.named[0].model_copy(update=values),))
 
 
-def test_a_closure_is_what_is_required(mirrors: Mirrors, rpms: list[Path]) -> None:
+def test_a_closure_is_what_is_required_and_nothing_recommended(
+    mirrors: Mirrors, rpms: list[Path]
+) -> None:
     pins = resolved(mirrors, "engine")
     assert [(item.name, item.version, item.architecture) for item in pins.packages] == [
         ("engine", "1.0-1", "noarch"),
@@ -183,6 +186,9 @@ def test_the_same_lock_gives_the_same_repository(
     others = [place / path.name for path in rpms][::-1]
     again = rpm_repository.make(pinned_rpms(others), file_of(others), key, DATE, Said())
     assert again == first
+    # The time of the copies is the lock's date, not that of the copying.
+    index = gzip.decompress(first.metadata["repodata/primary.xml.gz"])
+    assert index.count(b'<time file="1768435200"') == len(rpms)
     assert "repodata/repomd.xml.asc" in first.metadata
 
 

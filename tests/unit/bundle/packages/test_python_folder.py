@@ -10,6 +10,7 @@ from aibox.errors import Failed
 from elf_maker import make_elf
 
 LOADER = "ld-linux-x86-64.so.2"
+SSL = ("libssl.so.3", "libcrypto.so.3")
 ENSUREPIP = b"import os\n_WHEEL_PKG_DIR = sysconfig.get_config_var('WHEEL_PKG_DIR')\n"
 
 
@@ -20,7 +21,8 @@ def taken() -> dict[str, bytes]:
     }
     return {
         **libraries,
-        "lib/shared/libssl.so.3.0": make_elf(soname="libssl.so.3", needed=("libz.so.1",)),
+        "lib/shared/libssl.so.3.0": make_elf(soname="libssl.so.3", needed=("libcrypto.so.3",)),
+        "lib/shared/libcrypto.so.3": make_elf(soname="libcrypto.so.3", needed=("libz.so.1",)),
         "libexec/python3.11": make_elf(needed=("libc.so.6",), loader=f"/lib64/{LOADER}"),
         "lib/python3.11/lib-dynload/_ssl.so": make_elf(needed=("libssl.so.3",)),
         "lib/python3.11/os.py": b"# os",
@@ -57,7 +59,7 @@ def test_what_is_needed_has_a_place(path: str, expected: str | None) -> None:
 def test_libraries_are_those_that_are_needed_by_the_names_they_are_asked_for() -> None:
     folder = assemble(taken(), "amd64")
     shared = {path for path in folder if path.startswith("lib/shared/")}
-    assert shared == {f"lib/shared/{name}" for name in (*EXPECTED, LOADER, "libssl.so.3")}
+    assert shared == {f"lib/shared/{name}" for name in (*EXPECTED, LOADER, *SSL)}
 
 
 def test_what_is_started_is_executable_and_nothing_else() -> None:
@@ -87,6 +89,7 @@ def without(path: str) -> dict[str, bytes]:
     [
         (without("lib/shared/libssl.so.3.0"), "libssl.so.3"),
         (without("lib/shared/libz.so.1"), "libz.so.1"),
+        (without("lib/shared/libcrypto.so.3"), "libcrypto.so.3"),
         (without(f"lib/shared/{LOADER}"), LOADER),
         (without("libexec/python3.11"), "not those of python3.11"),
         (without("lib/python3.11/ensurepip/__init__.py"), "not those of python3.11"),
