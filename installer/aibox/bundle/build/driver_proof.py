@@ -39,14 +39,13 @@ _NAMESPACES = ("unshare", "--mount", "--pid", "--net", "--fork", "--kill-child")
 
 def modules(pins: PackageSet, files: Files) -> tuple[Package, ...]:
     """The packages of a set whose modules are compiled on the box, and those with their sources."""
-    if pins.format is not PackageFormat.DEB:
-        return ()
+    # Reading hundreds of control files takes seconds; only these can be meant.
+    likely = [item for item in pins.packages if "dkms" in item.name and item.name != "dkms"]
+    if pins.format is PackageFormat.RPM:
+        return tuple(likely)
     by_name = {package.name: package for package in pins.packages}
     found: dict[str, Package] = {}
-    for package in pins.packages:
-        # Reading hundreds of control files takes seconds; only these can be meant.
-        if "dkms" not in package.name or package.name == "dkms":
-            continue
+    for package in likely:
         control = deb_file.control(files(package.sha256))
         if dkms.is_module(control):
             named = [by_name[name] for name in dkms.source_packages(control) if name in by_name]
@@ -94,6 +93,8 @@ def _paths(repository: Repository, package: Package) -> list[str]:
 
 def why_not(pins: PackageSet, repository: Repository) -> str:
     """Why this machine cannot compile for the set's target, or nothing."""
+    if pins.format is PackageFormat.RPM:
+        return "modules of rpm systems are compiled on none"
     own = MACHINES.get(platform.machine(), platform.machine())
     if pins.architecture != own:
         return f"it has the architecture {own}, the packages {pins.architecture}"

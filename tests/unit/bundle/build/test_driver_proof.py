@@ -16,8 +16,8 @@ from aibox.bundle.build import driver_proof, repository
 from aibox.bundle.build.package_key import PackageKey
 from aibox.bundle.build.repository_files import Repository
 from aibox.errors import Failed
-from aibox.pins import PackageSet
-from package_archives import DATE, Said, a_key, file_of, pinned
+from aibox.pins import Package, PackageFormat, PackageSet
+from package_archives import DATE, Said, a_key, a_set, file_of, pinned
 from package_maker import make_deb, needs_apt
 
 pytestmark = needs_apt
@@ -83,6 +83,23 @@ def test_a_builder_that_is_not_root_says_so(
         "nvidia-kernel-source-580-open 580.1, nvidia-dkms-580-open 580.1 "
         f"compiles for the kernel {KERNEL} on debian-13"
     )
+
+
+def test_modules_of_rpm_systems_are_told_to_be_unproven(made: Repository) -> None:
+    module = Package(
+        name="kmod-nvidia-open-dkms",
+        version="580.1-1",
+        architecture="noarch",
+        path="x.rpm",
+        size=1,
+        sha256="ab" * 32,
+    )
+    pins = a_set(
+        [module], form=PackageFormat.RPM, target="rocky-9", architecture="x86_64", kernels=("5.14",)
+    )
+    (proof,) = driver_proof.prove_all(pins, made, {}.__getitem__, Said())
+    assert not proof.proven
+    assert "rpm" in proof.reason
 
 
 @pytest.mark.parametrize(
