@@ -18,8 +18,8 @@ from aibox.box import wheels as index
 from aibox.box.wheels import WheelPin
 from aibox.bundle import program as programs
 from aibox.bundle.build import (
-    archive_files,
     checkout,
+    deb_file,
     download,
     driver_proof,
     hub,
@@ -28,6 +28,7 @@ from aibox.bundle.build import (
     package_key,
     registry,
     repository,
+    system_packages,
 )
 from aibox.bundle.build.assembly import Gathered
 from aibox.bundle.build.cache import BlobCache, default_folder
@@ -38,7 +39,7 @@ from aibox.bundle.source import Checkout
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.lock import ModelsLock, Wheel, WheelFile
-from aibox.pins import Blob, FilePin, ImagePin, PackageSet
+from aibox.pins import Blob, FilePin, ImagePin, PackageFormat, PackageSet
 from aibox.progress import Meter, Progress, Report
 from aibox.release import Release
 
@@ -78,7 +79,8 @@ def gather(
 
 @dataclass
 class _Gathering:
-    """One run. `sources` grows: digest -> the file that holds the object."""
+    """One run. `sources` grows: digest -> the file that holds the object; `licences`: digest of a
+    system package -> what its copyright file states."""
 
     content: Content
     lock: ModelsLock
@@ -89,6 +91,7 @@ class _Gathering:
     sources: dict[str, Path] = field(default_factory=dict)
     proofs: list[Proof] = field(default_factory=list)
     derived: list[ProgramFile] = field(default_factory=list)
+    licences: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Gathered:
         packed = checkout.program_files(self.content)
@@ -112,6 +115,7 @@ class _Gathering:
             stated={wheel.name: (wheel.licence, wheel.owner) for wheel in self.lock.program},
             sources=self.sources,
             derived=tuple(self.derived),
+            licences=self.licences,
             brought=brought,
             upstream=tuple(self._upstream()),
             proofs=tuple(self.proofs),
@@ -232,7 +236,7 @@ class _Gathering:
 
     def _packages(self, pins: PackageSet) -> None:
         mirrors = mirrors_file.read(self.scope.mirrors)
-        archive_files.fetch(pins, self.cache, mirrors, self.report)
+        system_packages.fetch(pins, self.cache, mirrors, self.report)
 
     def _of(self, pins: PackageSet) -> Mapping[str, Path]:
         sizes = {item.sha256: item.size for item in pins.packages}
@@ -252,6 +256,8 @@ class _Gathering:
         self._packages(pins)
         paths = self._of(pins)
         self.sources |= paths
+        if pins.format is PackageFormat.DEB:
+            self.licences |= deb_file.licences(pins, paths.__getitem__, self.report)
         key = package_key.load_or_make(self.scope.sign)
         made = repository.make(pins, paths.__getitem__, key, self.lock.date, self.report)
         for path, data in sorted(made.metadata.items()):

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aibox import lock as locks
-from aibox import objects, profile, release
 from aibox import plan as plans
+from aibox import profile, release
 from aibox.box import host, packages, wheels
 from aibox.box.wheels import WheelPin
 from aibox.bundle import licences
@@ -182,10 +182,9 @@ def _image(
 
 
 def _packages(wish: PackagesWish, machine: str, report: Report, sources: Sources) -> PackageSet:
-    from aibox.bundle.build import debian, mirrors_file
+    from aibox.bundle.build import mirrors_file, system_packages
 
-    architecture = objects.PLATFORMS.get(machine, machine).removeprefix("linux/")
-    return debian.resolve(wish, architecture, mirrors_file.read(sources.mirrors), report)
+    return system_packages.resolve(wish, machine, mirrors_file.read(sources.mirrors), report)
 
 
 def _file(wish: FileWish, known: FilePin | None, report: Report) -> FilePin:

@@ -19,6 +19,7 @@ from aibox.bundle.layout import MANIFEST
 from aibox.bundle.source import Opener
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
+from aibox.lock import Role
 from aibox.objects import Placed
 from aibox.plan import Current, Plan, Target
 from aibox.progress import Progress, Report
@@ -99,7 +100,7 @@ def prepare(place: Workplace, wish: Wish) -> Iterator[Prepared]:
     now = current(store)
     site = _site(wish, now)
     with _origin(place, wish, now) as origin:
-        prepared = _prepared(place, origin, site, now)
+        prepared = _prepared(place, store, origin, site, now)
         if origin.received is not None and not origin.received.media.missing_volumes:
             lacking = stage.missing(store, prepared.material)
             stage.refuse_missing(prepared.material, lacking)
@@ -140,7 +141,9 @@ def _checkout(place: Workplace, wish: Wish, name: str | None) -> _Origin:
     return _Origin(made, source.Checkout((lockfile.parent, place.content.root)).openers(made))
 
 
-def _prepared(place: Workplace, origin: _Origin, site: Site, now: Current | None) -> Prepared:
+def _prepared(
+    place: Workplace, store: Store, origin: _Origin, site: Site, now: Current | None
+) -> Prepared:
     made = origin.release
     target = Target(
         python=host.python_tag(),
@@ -149,7 +152,7 @@ def _prepared(place: Workplace, origin: _Origin, site: Site, now: Current | None
     )
     wheels = plans.select_wheels(made.wheels, target)
     environment = plans.environment_id([item.sha256 for item in wheels], target.python)
-    templates = source.templates(made, origin.openers)
+    templates = source.templates(made, _template_openers(store, origin))
     rendered = render(made, site, environment, templates)
     return Prepared(
         Material(
@@ -162,6 +165,26 @@ def _prepared(place: Workplace, origin: _Origin, site: Site, now: Current | None
         render_unit(templates, str(place.root), str(launcher(place, origin.received))),
         origin.received,
     )
+
+
+def _template_openers(store: Store, origin: _Origin) -> dict[str, Opener]:
+    """How to read the templates: a delta leaves out those that the store has."""
+    wanted = origin.release.of_role(Role.TEMPLATES)
+    held = {
+        item.sha256: source.opener(store.layout.blob(item.sha256))
+        for item in wanted
+        if store.has(item.sha256, item.size)
+    }
+    openers = {**held, **origin.openers}
+    lacking = [item for item in wanted if item.sha256 not in openers]
+    if lacking:
+        raise stage.incomplete(
+            [f"tree/{item.target}" for item in lacking],
+            sum(item.size for item in lacking),
+            profile=origin.release.profile,
+            bundled=origin.received is not None,
+        )
+    return openers
 
 
 def _manifest(received: Received | None) -> dict[str, bytes]:

@@ -5,7 +5,7 @@ Nothing serves yet when this returns; everything that can be wrong with bytes ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -77,25 +77,33 @@ def refuse_missing(material: Material, lacking: Iterable[Wanted]) -> None:
     """Raise `BadUsage` unless all that is lacking can come from the package index."""
     index = material.provenance is None
     needed = [item for item in lacking if not (index and item.path.startswith(_WHEELS))]
-    if not needed:
-        return
-    size = sum(item.size for item in needed)
-    raise BadUsage(
+    if needed:
+        raise incomplete(
+            [item.path for item in needed],
+            sum(item.size for item in needed),
+            profile=material.release.profile,
+            bundled=not index,
+        )
+
+
+def incomplete(paths: Sequence[str], size: int, *, profile: str, bundled: bool) -> BadUsage:
+    """What is said when files of a release (`size` bytes in all) are nowhere at hand."""
+    return BadUsage(
         "release-incomplete",
-        f"{len(needed)} files of the release ({size / 1e6:.1f} MB) are neither here nor in the box",
-        context=", ".join(item.path for item in needed[:5]),
-        hint=_way_to_complete(material, needed),
+        f"{len(paths)} files of the release ({size / 1e6:.1f} MB) are neither here nor in the box",
+        context=", ".join(paths[:5]),
+        hint=_way_to_complete(paths, profile, bundled=bundled),
         fault=Fault.YOU,
     )
 
 
-def _way_to_complete(material: Material, needed: list[Wanted]) -> str:
-    if material.provenance is None:
+def _way_to_complete(paths: Sequence[str], profile: str, *, bundled: bool) -> str:
+    if not bundled:
         return (
             "models, images and system packages come in a bundle: ./aibox bundle build "
-            f"--profile {material.release.profile} --output DIR"
+            f"--profile {profile} --output DIR"
         )
-    if all(item.path.startswith(_MODELS) for item in needed):
+    if all(path.startswith(_MODELS) for path in paths):
         return (
             "put the model's files into a folder, then: ./aibox install --bundle BUNDLE "
             "--weights FOLDER"

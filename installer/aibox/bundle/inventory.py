@@ -72,14 +72,21 @@ class ProgramParts:
 
 
 def take(
-    releases: Iterable[Release], program: ProgramParts, objects: Collection[str] | None = None
+    releases: Iterable[Release],
+    program: ProgramParts,
+    objects: Collection[str] | None = None,
+    stated: Mapping[str, str] | None = None,
 ) -> tuple[Part, ...]:
     """All parts, sorted by kind, name and version; the same part of several releases is one.
 
-    With `objects` (digests) only those files count, and a part without any is left out.
+    With `objects` (digests) only those files count, and a part without any is left out. `stated`
+    are licences of system packages by digest, for those whose pin does not know theirs.
     """
     found: dict[tuple[str, str, str], Part] = {}
-    for part in (*_of_program(program), *(p for release in releases for p in _of(release))):
+    for part in (
+        *_of_program(program),
+        *(p for release in releases for p in _of(release, stated or {})),
+    ):
         kept = _only(part, objects)
         key = (part.kind.value, part.name, part.version)
         if key in found:
@@ -113,7 +120,7 @@ def _only(part: Part, objects: Collection[str] | None) -> Part:
     return replace(part, files=files)
 
 
-def _of(release: Release) -> Iterator[Part]:
+def _of(release: Release, stated: Mapping[str, str]) -> Iterator[Part]:
     for role in Role:
         artifacts = release.of_role(role)
         if artifacts:
@@ -122,7 +129,7 @@ def _of(release: Release) -> Iterator[Part]:
     yield from map(_model, release.models)
     yield from map(_image, release.images)
     for chosen in release.packages:
-        yield from (_package(chosen, package) for package in chosen.packages)
+        yield from (_package(chosen, _known(package, stated)) for package in chosen.packages)
     yield from map(_file, release.files)
 
 
@@ -235,6 +242,12 @@ def _image(pin: ImagePin) -> Part:
         files=files,
         url=PackageName("oci", "", name, f"sha256:{pin.digest}", qualifiers),
     )
+
+
+def _known(package: Package, stated: Mapping[str, str]) -> Package:
+    if package.licence != UNKNOWN or package.sha256 not in stated:
+        return package
+    return package.model_copy(update={"licence": stated[package.sha256]})
 
 
 def _package(chosen: PackageSet, package: Package) -> Part:

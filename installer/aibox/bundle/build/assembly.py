@@ -48,6 +48,7 @@ class Gathered:
         titles: what people call each profile.
         program: the project's own files; `listing` names them with wheels and interpreters.
         sources: digest -> the file that holds the object.
+        licences: of system packages whose pin does not know theirs, by digest.
         derived: files made from package sets, by path in a generation's tree.
         held, brought: digests the box has already, and those its operator brings.
     """
@@ -62,6 +63,7 @@ class Gathered:
     stated: Mapping[str, tuple[str, str]]
     sources: Mapping[str, Path]
     titles: Mapping[str, str] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
     derived: tuple[ProgramFile, ...] = ()
     held: frozenset[str] = frozenset()
     brought: frozenset[str] = frozenset()
@@ -156,6 +158,7 @@ def _describe(
         gathered.releases,
         ProgramParts(gathered.version, gathered.listing, gathered.stated),
         needed.keys(),
+        gathered.licences,
     )
     listing = writer.add_bytes(digest.canonical_json(gathered.listing.model_dump(mode="json")))
     entries = tuple(_entry(release, gathered, writer) for release in gathered.releases)
