@@ -197,8 +197,8 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks and segments of kilobytes, so that small blobs take the ways of large ones."""
     monkeypatch.setattr(intake, "CHUNK_BYTES", 16 << 10)
     monkeypatch.setattr(intake, "SEGMENT_BYTES", 32 << 10)
-    monkeypatch.setattr(intake, "DIRECT_BYTES", 8 << 10)
     for module in (intake, importing):
+        monkeypatch.setattr(module, "DIRECT_BYTES", 8 << 10)
         monkeypatch.setattr(module, "LARGE_BYTES", 32 << 10)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
@@ -121,6 +121,25 @@ class BlobStore:
             self._take(source, intake)
         self.filesystem.rename(part, self.layout.blob(digest))
 
+    def take_in_together(
+        self, blobs: Sequence[tuple[Source, str, int]], on_bytes: Callable[[int], None] = ignore
+    ) -> None:
+        """`take_in` for small blobs (source, digest, size) of which no part was left behind.
+
+        All of them are open at once, and the disk makes them durable at one stroke.
+        """
+        parts = [self.layout.part(digest) for _, digest, _ in blobs]
+        with self._giving_up(parts), ExitStack() as closing:
+            proofs = []
+            for (source, digest, size), part in zip(blobs, parts, strict=True):
+                intake = Intake(self.filesystem, part, digest, size, on_bytes)
+                with _opened(source) as stream:
+                    proofs.append(intake.fill(stream, closing))
+            for (_, digest, _), prove in zip(blobs, proofs, strict=True):
+                prove()
+                self.filesystem.rename(parts[0], self.layout.blob(digest))
+                parts.pop(0)
+
     def settle(self, taken: Iterable[str], found: Iterable[str] = ()) -> None:
         """Make the names of blobs durable, and believe those `taken` in for the rest of this boot.
 
@@ -189,15 +208,8 @@ class BlobStore:
         return False
 
     def _take(self, source: Source, intake: Intake) -> None:
-        with _opened(source) as stream:
-            try:
-                intake.take(stream)
-            except DiskTrouble:
-                self._give_up(intake.part)
-                raise
-            except OSError as error:
-                self._give_up(intake.part)
-                raise DiskTrouble(Operation(Kind.READ_BACK, intake.part), error) from error
+        with _opened(source) as stream, self._giving_up([intake.part]):
+            intake.take(stream)
 
     @contextmanager
     def _claimed(self, digest: str) -> Iterator[None]:
@@ -212,12 +224,18 @@ class BlobStore:
                 self._busy.remove(digest)
                 self._turn.notify_all()
 
-    def _give_up(self, part: Path) -> None:
-        """Free the room; after a failed write the bytes of the part cannot be believed."""
+    @contextmanager
+    def _giving_up(self, parts: Sequence[Path]) -> Iterator[None]:
+        """When the disk fails, free the room: bytes of these parts cannot be believed any more."""
         try:
-            self.filesystem.unlink(part)
-        except DiskTrouble:
-            return
+            yield
+        except (DiskTrouble, OSError) as error:
+            with suppress(DiskTrouble):
+                for part in parts:
+                    self.filesystem.unlink(part)
+            if isinstance(error, DiskTrouble):
+                raise
+            raise DiskTrouble(Operation(Kind.READ_BACK, parts[0]), error) from error
 
 
 @contextmanager

@@ -13,27 +13,30 @@ import io
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock
 from typing import BinaryIO, cast
 
 from aibox.box.blobs import BlobStore
+from aibox.box.crew import Crew, Item
 from aibox.box.filesystem import DiskTrouble
-from aibox.box.intake import LARGE_BYTES, Tally, ignore, read_into
+from aibox.box.intake import DIRECT_BYTES, LARGE_BYTES, Tally, ignore, read_into
 from aibox.box.layout import checked
 from aibox.errors import Fault, VerificationRefused
-
-TICK_S = 0.2
-"""How often progress is told."""
 
 SETTLE_S = 30.0
 """How much work on proofs a kill may cost: what was settled is not hashed again in this boot."""
 
 FOLDERS = 256
 """Folders that blobs lie in: all of them may have to be made."""
+
+Count = Callable[[int], None]
+
+_TOGETHER = 32
+"""Tiny blobs that one thread has open at once, to make them durable at one stroke."""
 
 _HASHED_AT_ONCE = (2, 16)
 _SMALL_AT_ONCE = (4, 8)
@@ -52,10 +55,6 @@ class Incoming:
     sha256: str
     size: int
     open: Callable[[], BinaryIO]
-
-
-Step = Callable[[Incoming, Callable[[int], None]], None]
-"""What is done with one object; it counts its bytes, and ends where a count raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,38 +161,51 @@ class _Batch:
         """Hash what has the right name and size; returns what is damaged."""
         damaged: list[Incoming] = []
 
-        def hash_one(one: Incoming, add: Callable[[int], None]) -> None:
-            if self._store.verify(one.sha256, add):
+        def hash_one(one: Incoming, add: Count) -> None:
+            tally = Tally(one.size, add)
+            if self._store.verify(one.sha256, tally.add):
                 damaged.append(one)
-            add(one.size)
+            tally.add(one.size)
 
-        self._together(there, hash_one, _HASHED_AT_ONCE)
+        self._work(there, hash_one, _HASHED_AT_ONCE)
         return damaged
 
     def take(self, absent: Sequence[Incoming], damaged: Sequence[Incoming]) -> None:
         """Take in what is missing. After an error of the disk nothing more is asked of it."""
-        hashed = {one.sha256 for one in damaged}  # Their bytes were counted then.
-        coming, turn = (*absent, *damaged), Lock()
+        coming, begun = (*absent, *damaged), self._store.claimed()
         for digest in self._store.names() & {one.sha256 for one in coming}:
             self._store.quarantine(digest)
         self._store.make_folders(one.sha256 for one in coming)
-
-        def take_one(one: Incoming, add: Callable[[int], None]) -> None:
-            counted = Tally(0, add).add if one.sha256 in hashed else add
-            source = partial(_open_in_turn, one, turn) if _is_large(one) else one.open
-            self._store.take_in(source, one.sha256, one.size, counted)
-            self._taken.append(one.sha256)
-
+        tiny = [one for one in absent if one.size < DIRECT_BYTES and one.sha256 not in begun]
+        others = _without(coming, tiny)
         try:
-            for large, at_once in ((False, _SMALL_AT_ONCE), (True, _LARGE_AT_ONCE)):
-                group = [one for one in coming if _is_large(one) is large]
-                self._together(group, take_one, at_once)
+            self._work(list(_cut(tiny, self._threads(_SMALL_AT_ONCE))), self._group, _SMALL_AT_ONCE)
+            one_by_one = self._one_by_one(damaged)
+            self._work([one for one in others if not _large(one)], one_by_one, _SMALL_AT_ONCE)
+            self._work([one for one in others if _large(one)], one_by_one, _LARGE_AT_ONCE)
         except DiskTrouble:
             raise
         except BaseException:
             with suppress(DiskTrouble):
                 self.settle()
             raise
+
+    def _group(self, group: Sequence[Incoming], add: Count) -> None:
+        blobs = [(one.open, one.sha256, one.size) for one in group]
+        self._store.take_in_together(blobs, add)
+        self._taken.extend(one.sha256 for one in group)
+
+    def _one_by_one(self, damaged: Iterable[Incoming]) -> Callable[[Incoming, Count], None]:
+        counted, turn = {one.sha256 for one in damaged}, Lock()
+
+        def take_one(one: Incoming, add: Count) -> None:
+            # Bytes of a damaged blob were counted when it was hashed.
+            count = Tally(0, add).add if one.sha256 in counted else add
+            source = partial(_open_in_turn, one, turn) if _large(one) else one.open
+            self._store.take_in(source, one.sha256, one.size, count)
+            self._taken.append(one.sha256)
+
+        return take_one
 
     def settle(self, there: Iterable[Incoming] = ()) -> None:
         """Make names durable, also of what was `there`, and keep what was proven so far."""
@@ -202,11 +214,14 @@ class _Batch:
         self._store.verified.save()
         self._settled = time.monotonic()
 
-    def _together(self, group: Sequence[Incoming], step: Step, at_once: tuple[int, int]) -> None:
+    def _work(
+        self, items: Sequence[Item], step: Callable[[Item, Count], None], at_once: tuple[int, int]
+    ) -> None:
+        Crew(items, step).run(min(self._threads(at_once), len(items)), self._tick)
+
+    def _threads(self, at_once: tuple[int, int]) -> int:
         least, most = at_once
-        usual = min(most, max(least, (os.cpu_count() or 1) // 2))
-        crew = _Crew(group, step)
-        crew.run(min(self._workers or usual, most, len(group)), self._tick)
+        return min(most, self._workers or max(least, (os.cpu_count() or 1) // 2))
 
     def _tick(self, count: int) -> None:
         self._on_bytes(count)
@@ -214,7 +229,14 @@ class _Batch:
             self.settle()
 
 
-def _is_large(one: Incoming) -> bool:
+def _cut(objects: Sequence[Incoming], threads: int) -> Iterator[Sequence[Incoming]]:
+    """Groups of blobs that are made durable together: enough of them for all threads."""
+    length = min(_TOGETHER, -(-len(objects) // threads)) or 1
+    for start in range(0, len(objects), length):
+        yield objects[start : start + length]
+
+
+def _large(one: Incoming) -> bool:
     return one.size >= LARGE_BYTES
 
 
@@ -252,69 +274,3 @@ class _InTurn(io.RawIOBase):
         if self._mine:
             self._mine = False
             self._turn.release()
-
-
-class _Stopped(Exception):
-    """Another thread met an error, or the person wants it to end."""
-
-
-class _Crew:
-    """Threads that take one step for each object; the first error stops them all."""
-
-    def __init__(self, objects: Iterable[Incoming], step: Step) -> None:
-        self._objects, self._step = iter(objects), step
-        self._lock = Lock()
-        self._count = 0
-        self._stop = False
-        self._error: BaseException | None = None
-
-    def run(self, size: int, on_tick: Callable[[int], None]) -> None:
-        """Until all is done; raises the first error. No thread is left behind, come what may."""
-        threads = [Thread(target=self._work, name=f"import-{number}") for number in range(size)]
-        started = list[Thread]()
-        try:
-            for thread in threads:
-                thread.start()
-                started.append(thread)
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(TICK_S)
-                    on_tick(self._counted())
-        finally:
-            self._stop = True
-            _outlast(started)
-        if self._error is not None:
-            raise self._error
-        on_tick(self._counted())
-
-    def _work(self) -> None:
-        try:
-            while (one := self._next()) is not None:
-                self._step(one, Tally(one.size, self._add).add)
-        except BaseException as error:
-            with self._lock:
-                if not self._stop:
-                    self._stop, self._error = True, error
-
-    def _next(self) -> Incoming | None:
-        with self._lock:
-            return None if self._stop else next(self._objects, None)
-
-    def _add(self, count: int) -> None:
-        if self._stop:
-            raise _Stopped
-        with self._lock:
-            self._count += count
-
-    def _counted(self) -> int:
-        with self._lock:
-            count, self._count = self._count, 0
-        return count
-
-
-def _outlast(threads: Iterable[Thread]) -> None:
-    """Wait whatever keys are pressed: who holds the box lets it go after this."""
-    for thread in threads:
-        while thread.is_alive():
-            with suppress(KeyboardInterrupt):
-                thread.join()

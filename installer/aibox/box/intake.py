@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from aibox.box.direct import BLOCK_BYTES, DirectFile, DiskReader, aligned
+from aibox.box.direct import BLOCK_BYTES, DirectFile, DiskReader, aligned, drop_from_cache
 from aibox.box.filesystem import Filesystem, OpenFile
 from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
 
@@ -32,6 +33,8 @@ LARGE_BYTES = 8 << 20
 
 DIRECT_BYTES = 256 << 10
 """From this size on, passing the page cache by saves more than it costs."""
+
+SEALED = 0o444
 
 _CHUNKS_AHEAD = 5
 _CHUNKS_BACK = 3
@@ -70,6 +73,9 @@ class _Lane(Protocol):
     def arrived(self) -> str:
         """Everything that came is written; its digest."""
 
+    def seal(self) -> None:
+        """No more comes."""
+
     def prove(self) -> str:
         """Everything is durable; the digest of what the disk gives back."""
 
@@ -91,19 +97,30 @@ class Intake:
         """
         self.filesystem.unseal(self.part)
         with ExitStack() as closing:
-            file = closing.enter_context(self.filesystem.open(self.part, fresh=False))
-            if self.size >= DIRECT_BYTES:  # A smaller one is written, or refused, at one stroke.
-                self.filesystem.allocate(file, self.size, keep_size=True)
-            state, held = self._resume(file, stream)
-            lane = self._lane(file, state, held, closing)
-            held = self._copy(stream, lane, held)
-            arrived = lane.arrived()
-            if held < self.size:
-                raise _refused("blob-too-short", self.digest, f"{held} of {self.size} bytes came")
-            if arrived != self.digest:
-                self._refuse(f"bytes hash to {arrived}")
-            if lane.prove() != self.digest:
-                self._refuse("the disk gives back other bytes than were written")
+            self.fill(stream, closing)()
+
+    def fill(self, stream: BinaryIO, closing: ExitStack) -> Callable[[], None]:
+        """The first half of `take`; returns the other one, to be called before `closing` ends.
+
+        When many parts are filled before the first is proven, the disk makes them durable together.
+        """
+        file = closing.enter_context(self.filesystem.open(self.part, fresh=False))
+        if self.size >= DIRECT_BYTES:  # A smaller one is written, or refused, at one stroke.
+            self.filesystem.allocate(file, self.size, keep_size=True)
+        state, held = self._resume(file, stream)
+        lane = self._lane(file, state, held, closing)
+        held = self._copy(stream, lane, held)
+        arrived = lane.arrived()
+        if held < self.size:
+            raise _refused("blob-too-short", self.digest, f"{held} of {self.size} bytes came")
+        if arrived != self.digest:
+            self._refuse(f"bytes hash to {arrived}")
+        lane.seal()
+        return partial(self._prove, lane)
+
+    def _prove(self, lane: _Lane) -> None:
+        if lane.prove() != self.digest:
+            self._refuse("the disk gives back other bytes than were written")
 
     def _lane(self, file: OpenFile, state: hashlib._Hash, held: int, closing: ExitStack) -> _Lane:
         if self.size < LARGE_BYTES:
@@ -180,8 +197,12 @@ class _Plain:
     def arrived(self) -> str:
         return self._state.hexdigest()
 
+    def seal(self) -> None:
+        self._filesystem.set_mode(self._file, SEALED)
+        drop_from_cache(self._file.descriptor)  # Begins to write at once and waits for nothing.
+
     def prove(self) -> str:
-        _seal(self._filesystem, self._file)
+        self._filesystem.sync_file(self._file)
         reader, state, start = DiskReader(self._file.descriptor), hashlib.sha256(), 0
         while count := reader.read(start, self._length, own_memory()):
             state.update(own_memory()[:count])
@@ -230,8 +251,11 @@ class _Overlapped:
         self._ahead.wait()
         return self._state.hexdigest()
 
+    def seal(self) -> None:
+        self._later(lambda: self._filesystem.set_mode(self._file, SEALED))
+
     def prove(self) -> str:
-        self._prove(self._later(lambda: _seal(self._filesystem, self._file)))
+        self._prove(self._later(lambda: self._filesystem.sync_file(self._file)))
         while self._proofs:
             self._proofs.popleft().result()
         return self._proof.hexdigest()
@@ -359,11 +383,6 @@ def read_into(stream: BinaryIO, chunk: memoryview) -> int:
     data = stream.read(len(chunk))
     chunk[: len(data)] = data
     return len(data)
-
-
-def _seal(filesystem: Filesystem, file: OpenFile) -> None:
-    filesystem.set_mode(file, 0o444)
-    filesystem.sync_file(file)
 
 
 def _skip(stream: BinaryIO, length: int) -> None:

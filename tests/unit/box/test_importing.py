@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 import aibox
 from aibox.box import blobs, importing, intake
+from aibox.box import crew as crew_of_threads
 from aibox.box.filesystem import DiskTrouble, Filesystem, Kind, Operation
 from aibox.box.importing import Imported, Incoming, import_all
 from aibox.box.store import Store
@@ -45,12 +46,13 @@ BLOBS = [BYTES[number : number + size] for number, size in enumerate(SIZES)]
 def small_steps() -> Iterator[None]:
     """Chunks and segments of kilobytes, so that small blobs meet all their edges."""
     steps = {"CHUNK_BYTES": CHUNK, "SEGMENT_BYTES": SEGMENT, "DIRECT_BYTES": DIRECT}
+    steps["LARGE_BYTES"] = LARGE
     with pytest.MonkeyPatch.context() as patch:
         for name, value in steps.items():
             patch.setattr(intake, name, value)
-        for module in (intake, importing):
-            patch.setattr(module, "LARGE_BYTES", LARGE)
-        patch.setattr(importing, "TICK_S", 0.01)
+        patch.setattr(importing, "LARGE_BYTES", LARGE)
+        patch.setattr(importing, "DIRECT_BYTES", DIRECT)
+        patch.setattr(crew_of_threads, "TICK_S", 0.01)
         yield
 
 
@@ -78,7 +80,7 @@ def damaged_names(place: Path) -> list[str]:
 
 
 def crew() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("import-")]
+    return [one.name for one in threading.enumerate() if one.name.startswith("crew-")]
 
 
 HARM: dict[str, Callable[[Path], object]] = {
@@ -292,7 +294,7 @@ def test_after_a_pulled_medium_every_byte_is_still_read_once(
 def test_what_was_taken_in_before_an_error_is_not_hashed_again(
     place: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = Incoming("f" * 64, 5, lambda: io.BytesIO(b"wrong"))
+    broken = Incoming("f" * 64, LARGE, lambda: io.BytesIO(bytes(LARGE)))
     with pytest.raises(VerificationRefused):
         import_all(store, [*incoming(*BLOBS[:4]), broken], workers=1)
     monkeypatch.setattr(blobs, "read_back", pytest.fail)
@@ -355,7 +357,7 @@ def test_an_error_stops_the_others_in_the_middle_of_a_blob(store: Store) -> None
 
     def wrong_bytes() -> BinaryIO:
         began.set()
-        return io.BytesIO(b"wrong")
+        return io.BytesIO(bytes(DIRECT))
 
     class Long(io.BytesIO):
         def readinto(self, buffer: WriteableBuffer) -> int:
@@ -367,7 +369,7 @@ def test_an_error_stops_the_others_in_the_middle_of_a_blob(store: Store) -> None
             return super().readinto(buffer)
 
     data = BYTES[: 7 * CHUNK // 2]
-    wrong = Incoming("b" * 64, 5, wrong_bytes)
+    wrong = Incoming("b" * 64, DIRECT, wrong_bytes)
     objects = [Incoming(sha256(data), len(data), lambda: Long(data)), wrong]
     with pytest.MonkeyPatch.context() as patch, pytest.raises(VerificationRefused):
         patch.setattr(importing, "LARGE_BYTES", 1 << 20)
@@ -556,7 +558,7 @@ def test_proofs_are_kept_while_an_import_goes_on(
             assert sha256(b"first") in store.layout.verified.read_text()
             return super().readinto(buffer)
 
-    last = Incoming(sha256(b"last"), 4, lambda: Patient(b"last"))
+    last = Incoming(sha256(BYTES), len(BYTES), lambda: Patient(BYTES))
     assert import_all(store, [*incoming(b"first"), last], workers=1).new == 2
 
 
