@@ -106,7 +106,8 @@ def _delta(folder: Path) -> None:
     changed = next(f["sha256"] for f in program["files"] if f["path"].startswith(APPLICATION))
     held = {o["sha256"]: o["size"] for o in index["carried"] if o["sha256"] != changed}
     moment = time_text(datetime.datetime.now(datetime.UTC).replace(microsecond=0))
-    (folder / "have.json").write_bytes(have.sign(keys.generate("box"), moment, held, ()))
+    holdings = have.Holdings(architecture="x86_64", python="3.11", blobs=held, releases=())
+    (folder / "have.json").write_bytes(have.sign(keys.generate("box"), moment, holdings))
     seconds = _build(folder, "delta", "--have", str(folder / "have.json"))
     size, full = _bytes(folder / "delta"), _bytes(bundle)
     print(f"delta of one file of the app    {seconds:8.2f} s   {size} bytes, {size / full:.2%}")

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from aibox import gathering, locking, profile, release
 from aibox import lock as locks
+from aibox.box import host
 from aibox.bundle import licences
 from aibox.bundle.build import assembly, pylock, service_proof
 from aibox.bundle.build.assembly import Gathered, Made
 from aibox.bundle.manifest import Proof
-from aibox.bundle.trust.have import verify_have
+from aibox.bundle.trust.have import Holdings, verify_have
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.gathering import Scope
@@ -37,6 +38,8 @@ class Order:
     """What a packager asks for.
 
     Attributes:
+        architectures, pythons: what hosts the bundle is for; empty: those of the box that says
+            what it holds, else this machine's architecture and every interpreter.
         have: the signed list of what a box holds; the bundle leaves that out.
         sign: folder of the signing keys; without it nobody signs.
         without: models that the operator brings.
@@ -69,8 +72,8 @@ def build(content: Content, order: Order, report: Report) -> Made:
         lock,
         releases,
         Scope(
-            architectures=order.architectures,
-            pythons=order.pythons,
+            architectures=order.architectures or (have.architecture,),
+            pythons=order.pythons or ((have.python,) if order.have else PYTHONS),
             without=order.without,
             sign=order.sign,
             mirrors=order.sources.mirrors,
@@ -80,7 +83,7 @@ def build(content: Content, order: Order, report: Report) -> Made:
     )
     gathered = replace(gathered, proofs=(*gathered.proofs, *_prove(gathered, order, report)))
     titles = {item.name: item.title for item in chosen}
-    gathered = replace(gathered, titles=titles, held=_held(gathered, have))
+    gathered = replace(gathered, titles=titles, held=_held(gathered, have.blobs))
     carried = sum(
         blob.size
         for sha256, blob in gathered.needed().items()
@@ -138,10 +141,10 @@ def _refuse_unlicensed(releases: Sequence[Release], order: Order) -> None:
         )
 
 
-def _read_have(order: Order) -> Mapping[str, int]:
-    """What the box holds already, digest -> bytes, by its signed list; nothing without one."""
+def _read_have(order: Order) -> Holdings:
+    """What the box holds already, by its signed list; nothing without one."""
     if order.have is None:
-        return {}
+        return Holdings(architecture=host.architecture(), python="3.0", blobs={}, releases=())
     try:
         data = order.have.read_bytes()
     except OSError as error:
@@ -152,7 +155,7 @@ def _read_have(order: Order) -> Mapping[str, int]:
             fault=Fault.YOU,
         ) from error
     # A terminal's or an editor's newline at the end is not the box's.
-    return verify_have(data.removesuffix(b"\n")).blobs
+    return verify_have(data.removesuffix(b"\n"))
 
 
 def _held(gathered: Gathered, have: Mapping[str, int]) -> frozenset[str]:

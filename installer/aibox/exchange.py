@@ -17,7 +17,9 @@ from aibox.bundle import sizes, weights
 from aibox.bundle.checking import ContentReport
 from aibox.bundle.layout import MANIFEST_LIMIT
 from aibox.bundle.media import Media
+from aibox.bundle.trust.have import Holdings
 from aibox.errors import BadUsage, Fault, VerificationRefused
+from aibox.plan import Current
 from aibox.prepare import Workplace, require_current
 from aibox.progress import Meter
 from aibox.receiving import Received, Terms
@@ -97,12 +99,21 @@ def have(place: Workplace) -> bytes:
         }
         sound = {sha256: size for sha256, size in blobs.items() if store.verify(sha256) is None}
         store.verified.save()
-        return trusting.sign_have(
-            TrustStore(place.root, store.filesystem),
-            sound,
-            {now.release.id, *(store.release(number) for number in store.generations())},
-            datetime.datetime.now(datetime.UTC),
+        releases = {now.release.id, *(store.release(number) for number in store.generations())}
+        holdings = Holdings(
+            architecture=host.architecture(),
+            python=_python_of(now),
+            blobs=sound,
+            releases=tuple(sorted(releases)),
         )
+        trust = TrustStore(place.root, store.filesystem)
+        return trusting.sign_have(trust, holdings, datetime.datetime.now(datetime.UTC))
+
+
+def _python_of(now: Current) -> str:
+    """The interpreter of the services: `3.11` of `cp311-linux_x86_64`."""
+    digits = str(now.plan["python"]).partition("-")[0].removeprefix("cp")
+    return f"{digits[:1]}.{digits[1:]}"
 
 
 # -- bundles on media -----------------------------------------------------------------------------

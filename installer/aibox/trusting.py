@@ -7,7 +7,7 @@ The packager's side (`init`, `rotate`, `revoke`) works on a folder of keys and k
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
@@ -15,6 +15,7 @@ from aibox import digest
 from aibox.box.trust_store import ChainFloors, TrustStore
 from aibox.bundle.trust import envelope, have, keys, metadata, revocations, verification
 from aibox.bundle.trust.envelope import Envelope
+from aibox.bundle.trust.have import Holdings
 from aibox.bundle.trust.head import Floors, Head, Verified, verify
 from aibox.bundle.trust.keys import SigningKey
 from aibox.bundle.trust.metadata import TrustedRoot, fingerprint
@@ -206,12 +207,10 @@ def box_identity(store: TrustStore) -> SigningKey:
         ) from error
 
 
-def sign_have(
-    store: TrustStore, blobs: Mapping[str, int], releases: Iterable[str], made: datetime.datetime
-) -> bytes:
-    """The list of what this box holds (digest -> bytes, release ids), signed by the box."""
+def sign_have(store: TrustStore, holdings: Holdings, made: datetime.datetime) -> bytes:
+    """The list of what this box holds, signed by the box."""
     moment = time_text(made.astimezone(datetime.UTC))
-    return have.sign(box_identity(store), moment, blobs, releases)
+    return have.sign(box_identity(store), moment, holdings)
 
 
 def _chain(store: TrustStore, name: str) -> Chain:

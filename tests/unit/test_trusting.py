@@ -14,7 +14,7 @@ from aibox import digest, trusting
 from aibox.box.filesystem import Filesystem
 from aibox.box.trust_store import ChainFloors, TrustStore
 from aibox.bundle.trust import key_folder, keys, signing
-from aibox.bundle.trust.have import verify_have
+from aibox.bundle.trust.have import Holdings, verify_have
 from aibox.bundle.trust.head import Floors, Head, Verified
 from aibox.errors import AiboxError, NeedsPerson, VerificationRefused
 from faults import KillAt, Recorder, in_a_process
@@ -324,10 +324,14 @@ def test_a_kill_at_any_change_leaves_a_box_that_goes_on(
 # -- the box's own key --------------------------------------------------------------------------
 
 
+def holdings(blobs: dict[str, int]) -> Holdings:
+    return Holdings(architecture="x86_64", python="3.11", blobs=blobs, releases=())
+
+
 def test_a_box_signs_what_it_says_it_holds_always_with_the_same_key(store: TrustStore) -> None:
     blobs = {blob("one").sha256: 3}
-    first = verify_have(trusting.sign_have(store, blobs, [], NOW))
-    again = verify_have(trusting.sign_have(TrustStore(store.folder.parent), {}, [], NOW))
+    first = verify_have(trusting.sign_have(store, holdings(blobs), NOW))
+    again = verify_have(trusting.sign_have(TrustStore(store.folder.parent), holdings({}), NOW))
     assert first.blobs == blobs
     assert first.made == "2027-03-20T12:00:00Z"
     assert first.box == again.box
@@ -336,7 +340,7 @@ def test_a_box_signs_what_it_says_it_holds_always_with_the_same_key(store: Trust
 def test_the_hour_is_told_in_utc(store: TrustStore) -> None:
     seoul = datetime.timezone(datetime.timedelta(hours=9))
     made = datetime.datetime(2027, 3, 20, 21, tzinfo=seoul)
-    assert verify_have(trusting.sign_have(store, {}, [], made)).made == "2027-03-20T12:00:00Z"
+    assert verify_have(trusting.sign_have(store, holdings({}), made)).made == "2027-03-20T12:00:00Z"
 
 
 @pytest.mark.parametrize("harm", ["garbage", "open"])

@@ -44,7 +44,9 @@ def build(
     ] = None,
     architecture: Annotated[
         list[str] | None,
-        typer.Option("--architecture", help="x86_64, aarch64; repeatable; default: this host's."),
+        typer.Option(
+            "--architecture", help="x86_64, aarch64; repeatable; default: this host's, or --have's."
+        ),
     ] = None,
     python: Annotated[
         list[str] | None,
@@ -71,7 +73,6 @@ def build(
 ) -> None:
     """Fetch, check, prove, write and sign everything the profiles' boxes need."""
     from aibox import bundling
-    from aibox.box import host
     from aibox.bundle import sizes
     from aibox.locking import Sources
 
@@ -81,8 +82,8 @@ def build(
         have=have,
         sign=sign,
         volume_bytes=sizes.parse_size(volume_size) if volume_size else None,
-        architectures=tuple(architecture or (host.architecture(),)),
-        pythons=tuple(python or bundling.PYTHONS),
+        architectures=tuple(architecture or ()),
+        pythons=tuple(python or ()),
         without=frozenset(without or ()),
         for_operator=for_operator,
         prove=not skip_proof,

@@ -6,7 +6,6 @@ name of the box, which is the digest of its key. `{"signature":…,"signed":{…
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 from cryptography.exceptions import InvalidSignature
@@ -32,22 +31,34 @@ def _is_sorted(releases: tuple[str, ...]) -> tuple[str, ...]:
     return releases
 
 
-class Have(Model):
-    """The list.
+class Holdings(Model):
+    """What a box holds, and what it is: packages for other hosts are of no use to it.
+
+    Attributes:
+        architecture: as its kernel names it (`x86_64`).
+        python: the interpreter of its services (`3.11`).
+        blobs: digest -> size in bytes.
+        releases: ids of the releases that are installed.
+    """
+
+    architecture: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]
+    python: Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,3}$")]
+    blobs: dict[Sha256, Size]
+    releases: Annotated[tuple[Sha256, ...], AfterValidator(_is_sorted)]
+
+
+class Have(Holdings):
+    """The list as it is signed.
 
     Attributes:
         box: the name of the box, the digest of its public key (32 bytes, here in hex).
         made: when, in UTC.
-        blobs: digest -> size in bytes.
-        releases: ids of the releases that are installed.
     """
 
     format: Literal[1] = 1
     box: Sha256
     public_key: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     made: Time
-    blobs: dict[Sha256, Size]
-    releases: Annotated[tuple[Sha256, ...], AfterValidator(_is_sorted)]
 
 
 class _File(Model):
@@ -60,14 +71,13 @@ def box_name(public: bytes) -> str:
     return digest.of_bytes(public)
 
 
-def sign(key: SigningKey, made: str, blobs: Mapping[str, int], releases: Iterable[str]) -> bytes:
+def sign(key: SigningKey, made: str, holdings: Holdings) -> bytes:
     """The file, for a time as `targets.time_text` writes it."""
     have = Have(
         box=box_name(key.public),
         public_key=key.public.hex(),
         made=made,
-        blobs=dict(blobs),
-        releases=tuple(sorted(set(releases))),
+        **holdings.model_dump(),
     )
     signature = key.sign(_to_sign(have)).hex()
     return digest.canonical_json(_File(signature=signature, signed=have).model_dump(mode="json"))

@@ -14,7 +14,10 @@ from trust_keys import blob, key
 MADE = "2027-03-20T12:00:00Z"
 BLOBS = {blob("one").sha256: 3, blob("two").sha256: 0}
 RELEASES = [blob("release").sha256]
-SAID = have.sign(key(1), MADE, BLOBS, RELEASES)
+HOLDINGS = have.Holdings(
+    architecture="x86_64", python="3.11", blobs=BLOBS, releases=tuple(RELEASES)
+)
+SAID = have.sign(key(1), MADE, HOLDINGS)
 
 
 def refusal(data: bytes) -> str:
@@ -36,7 +39,8 @@ def test_a_list_arrives_as_it_was_sent() -> None:
 
 
 def test_the_same_box_says_the_same_in_the_same_bytes() -> None:
-    assert have.sign(key(1), MADE, dict(reversed(BLOBS.items())), [*RELEASES, *RELEASES]) == SAID
+    other_order = HOLDINGS.model_copy(update={"blobs": dict(reversed(BLOBS.items()))})
+    assert have.sign(key(1), MADE, other_order) == SAID
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0x80], ids=hex)
