@@ -12,6 +12,7 @@ from aibox import receiving, trusting
 from aibox.box import guard, host
 from aibox.box.store import Store
 from aibox.box.trust_store import TrustStore
+from aibox.bundle import program as programs
 from aibox.bundle import resplit as dividing
 from aibox.bundle import sizes, weights
 from aibox.bundle.checking import ContentReport
@@ -227,6 +228,7 @@ def split(place: Workplace, paths: Sequence[Path], output: Path, volume: str | N
             received.index,
             output,
             volume_bytes,
+            first=programs.digests(received.program),
             modified=receiving.modified(received.description),
             on_bytes=meter.add,
         )

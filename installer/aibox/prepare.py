@@ -161,10 +161,18 @@ def _prepared(
             rendered={**rendered.files, **_manifest(origin.received)},
             openers=origin.openers,
             provenance=origin.provenance,
+            missing_volumes=_missing_volumes(origin.received),
+            partly=receiving.partly(origin.received) if origin.received else {},
         ),
         render_unit(templates, str(place.root), str(launcher(place, origin.received))),
         origin.received,
     )
+
+
+def _missing_volumes(received: Received | None) -> tuple[str, ...]:
+    if received is None:
+        return ()
+    return tuple(label.missing() for label in received.media.missing_volumes)
 
 
 def _template_openers(store: Store, origin: _Origin) -> dict[str, Opener]:
@@ -177,6 +185,8 @@ def _template_openers(store: Store, origin: _Origin) -> dict[str, Opener]:
     }
     openers = {**held, **origin.openers}
     lacking = [item for item in wanted if item.sha256 not in openers]
+    if lacking and (volumes := _missing_volumes(origin.received)):
+        raise stage.volumes_missing(len(lacking), sum(item.size for item in lacking), volumes)
     if lacking:
         raise stage.incomplete(
             [f"tree/{item.target}" for item in lacking],

@@ -29,7 +29,7 @@ from aibox.bundle.layout import (
     SSH_SIGNATURE,
     root_version,
 )
-from aibox.bundle.manifest import Description, Index, ProgramListing, Reason
+from aibox.bundle.manifest import Carried, Description, Index, ProgramListing, Reason
 from aibox.bundle.media import Media
 from aibox.bundle.source import Opener, opener
 from aibox.bundle.trust.head import Head, Verified, read_unverified
@@ -217,12 +217,30 @@ def _program_blobs(program: ProgramListing) -> list[Blob]:
 def _openers(media: Media, found: Index, terms: Terms) -> dict[str, Opener]:
     """How to open each object that is at hand: on the media, or brought by the operator."""
     openers: dict[str, Opener] = {
-        item.sha256: partial(media.open_object, item) for item in found.carried
+        item.sha256: partial(media.open_object, item)
+        for item in found.carried
+        if not media.missing_volumes or _is_here(media, item)
     }
     wanted = {item.sha256: item.size for item in found.absent if item.reason is Reason.OPERATOR}
     return openers | {
         sha256: opener(path) for sha256, path in _brought(terms.weights, wanted).items()
     }
+
+
+def partly(received: Received) -> dict[str, Opener]:
+    """How to open the objects of which some chunks are on volumes that are not here."""
+    media = received.media
+    if not media.missing_volumes:
+        return {}
+    return {
+        item.sha256: partial(media.open_object, item)
+        for item in received.index.carried
+        if item.sha256 not in received.carried and len(item.chunks) > 1
+    }
+
+
+def _is_here(media: Media, item: Carried) -> bool:
+    return all(media.volume_of(chunk.sha256) is not None for chunk in item.chunks)
 
 
 def _brought(folders: Sequence[Path], wanted: Mapping[str, int]) -> dict[str, Path]:

@@ -6,7 +6,7 @@ Nothing serves yet when this returns; everything that can be wrong with bytes ha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from aibox.box.importing import Incoming
 from aibox.box.store import Store
 from aibox.box.wheels import WheelPin
 from aibox.bundle import weights
-from aibox.errors import BadUsage, Fault
+from aibox.errors import BadUsage, Failed, Fault, VerificationRefused
 from aibox.lock import Wheel
 from aibox.plan import Plan, Wanted
 from aibox.progress import Meter, Progress, Report
@@ -32,7 +32,8 @@ _MODELS = "tree/models/"
 class Material:
     """What a generation is made from: its release, plan, rendered files, and where bytes are.
 
-    `openers` open an object by its digest; packages that none opens come from the index.
+    `openers` open an object by its digest; packages that none opens come from the index. While
+    `missing_volumes` names any, `partly` opens the objects of which some chunks are elsewhere.
     """
 
     release: Release
@@ -40,6 +41,8 @@ class Material:
     rendered: Mapping[str, bytes]
     openers: Mapping[str, Callable[[], BinaryIO]]
     provenance: Provenance | None = None
+    missing_volumes: tuple[str, ...] = ()
+    partly: Mapping[str, Callable[[], BinaryIO]] = field(default_factory=dict)
 
 
 def run(store: Store, material: Material, report: Report) -> int:
@@ -49,9 +52,13 @@ def run(store: Store, material: Material, report: Report) -> int:
     """
     plan = material.plan
     lacking = missing(store, material)
-    refuse_missing(material, lacking)
     offered = [item for item in plan.tree if item.sha256 in material.openers]
+    if not material.missing_volumes:
+        refuse_missing(material, lacking)
     _import(store, offered, material.openers, "files of the release", report)
+    if material.missing_volumes:
+        lacking = _take_partly(store, material, lacking)
+        _ask_for_volumes(material, lacking)
     _import_packages(store, material, lacking, report)
     _refuse_dangerous_models(store, plan)
     number = store.prepare_generation(
@@ -84,6 +91,42 @@ def refuse_missing(material: Material, lacking: Iterable[Wanted]) -> None:
             profile=material.release.profile,
             bundled=not index,
         )
+
+
+def _take_partly(store: Store, material: Material, lacking: Iterable[Wanted]) -> list[Wanted]:
+    """Go on with large objects as far as this volume has them; what is lacking then."""
+    for item in lacking:
+        opener = material.partly.get(item.sha256)
+        if opener is None:
+            continue
+        try:
+            with opener() as stream:
+                store.import_stream(stream, item.sha256, item.size)
+        except VerificationRefused as refusal:
+            # Its next chunk is on another volume; what came is kept as a part.
+            if refusal.reference != "bundle-blob-missing":
+                raise
+    return missing(store, material)
+
+
+def _ask_for_volumes(material: Material, lacking: Sequence[Wanted]) -> None:
+    """What this volume has is in the store; the rest comes with the next ones."""
+    if lacking:
+        size = sum(item.size for item in lacking)
+        raise volumes_missing(len(lacking), size, material.missing_volumes)
+
+
+def volumes_missing(files: int, size: int, volumes: Sequence[str]) -> Failed:
+    """What is said while `files` of a release (`size` bytes) lie on volumes that are not here."""
+    return Failed(
+        "bundle-volume-missing",
+        f"{files} files ({size / 1e6:.1f} MB) lie on volumes that are not here; what this one has "
+        "was taken in",
+        context="; ".join(volumes),
+        hint="bring the volumes in their order, and give the same command with each: "
+        "./aibox install --bundle VOLUME",
+        fault=Fault.YOU,
+    )
 
 
 def incomplete(paths: Sequence[str], size: int, *, profile: str, bundled: bool) -> BadUsage:

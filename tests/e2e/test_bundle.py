@@ -232,6 +232,28 @@ def test_volumes_are_divided_missed_by_name_and_installed_from(
     assert differences(media / "box", joined) == []
 
 
+def test_volumes_are_brought_one_after_the_other(media: Path) -> None:
+    parts = sorted((media / "volumes").iterdir())
+    with site() as machine:
+        root = ("--root", media / "1.root.json")
+        install(machine, parts[0], *root, code=1)
+        for part in parts[1:-1]:
+            machine.types(machine_program(machine), "install", "--bundle", part, *root, code=1)
+        done = machine.tries(
+            machine_program(machine),
+            *("install", "--profile", "local", "--bundle", parts[-1], *root),
+            *("--port", str(machine.port)),
+        )
+        assert done.code == 0, done.err
+        assert machine.asks(QUESTION)["grounded"]
+
+
+def machine_program(machine: Site) -> Path:
+    """The command line that the first volume unpacked; its link comes with the generation."""
+    (program,) = (machine.box / "programs").iterdir()
+    return program / "aibox"
+
+
 def test_a_flipped_bit_is_named_and_the_same_command_works_after_repair(media: Path) -> None:
     copy = media / "copy"
     shutil.copytree(media / "box", copy)

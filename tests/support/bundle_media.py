@@ -15,6 +15,7 @@ from aibox.bundle.checking import ContentReport, check_content
 from aibox.bundle.layout import BLOBS
 from aibox.bundle.manifest import Carried, Index
 from aibox.bundle.media import Media
+from aibox.bundle.volumes import order_of
 from aibox.bundle.writer import BundleWriter, Source
 from aibox.pins import Blob
 from aibox.progress import Progress
@@ -90,7 +91,8 @@ def fill(
         "root/2.root.json": b"{ }",
     }
     shared = {blob.sha256 for blob in blobs}
-    folders = writer.finish(head, shared=shared, volume_bytes=volume_bytes)
+    order = order_of((), index.carried)
+    folders = writer.finish(head, shared=shared, volume_bytes=volume_bytes, order=order)
     return folders, named, index
 
 

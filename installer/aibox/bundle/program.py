@@ -64,6 +64,12 @@ def listing(
     )
 
 
+def digests(program: ProgramListing) -> set[str]:
+    """Every object of the program, the interpreters included."""
+    files = {file.sha256 for file in (*program.files, *program.wheels)}
+    return files | {tar.sha256 for tar in program.interpreters.values()}
+
+
 def open_files(files: Files) -> Files:
     """Those of the program's files that lie open in a bundle."""
     return {

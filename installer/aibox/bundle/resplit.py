@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from aibox.bundle import index as indexes
@@ -10,6 +10,7 @@ from aibox.bundle.layout import BLOBS, MANIFEST_LIMIT
 from aibox.bundle.manifest import Index
 from aibox.bundle.media import Media
 from aibox.bundle.storing import ignore
+from aibox.bundle.volumes import order_of
 from aibox.bundle.writer import BundleWriter
 from aibox.pins import Blob
 
@@ -21,6 +22,7 @@ def resplit(
     output: Path,
     volume_bytes: int | None,
     *,
+    first: Iterable[str] = (),
     modified: int = 0,
     on_bytes: Callable[[int], None] = ignore,
 ) -> tuple[Path, ...]:
@@ -31,6 +33,7 @@ def resplit(
     Args:
         media: the whole bundle, on any number of volumes.
         named: path in the bundle -> blob, of the files that the signed manifest names.
+        first: digests of the blobs for the first volume.
         modified: the time of every file, seconds since the epoch, as the build set it.
         on_bytes: gets byte counts that sum up to the size of all blobs.
 
@@ -50,4 +53,5 @@ def resplit(
             # FAT keeps no modes, but what can be started says so itself.
             writer.add_open_file(path, data, executable=data.startswith(b"#!"))
         writer.add_blobs([*blobs.values(), *indexes.chunks(index).values()], media.open_blob)
-        return writer.finish(media.head, shared=shared, volume_bytes=volume_bytes)
+        order = order_of(first, index.carried)
+        return writer.finish(media.head, shared=shared, volume_bytes=volume_bytes, order=order)

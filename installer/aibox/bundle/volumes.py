@@ -17,6 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from aibox import digest
 from aibox.bundle.finding import COMMAND
 from aibox.bundle.layout import FOLDER_LIMIT, VOLUMES_LIMIT
+from aibox.bundle.manifest import Carried
 from aibox.bundle.sizes import show_size
 from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.pins import Blob, Size
@@ -123,13 +124,40 @@ def folder_name(label: Label) -> str:
     return f"volume-{label.number:0{width}}-of-{label.of:0{width}}"
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What goes where for whoever brings one volume after the other.
+
+    Attributes:
+        first: digests of blobs for the first volume: the program that starts everything.
+        rows: the chunks of each large object, which are read in this order.
+    """
+
+    first: frozenset[str] = frozenset()
+    rows: tuple[tuple[Blob, ...], ...] = ()
+
+
+ANY_ORDER = Order()
+
+
+def order_of(first: Iterable[str], objects: Iterable[Carried]) -> Order:
+    """The order for a program's blobs and all objects of a bundle."""
+    rows = {item.sha256: item.chunks for item in objects if len(item.chunks) > 1}
+    return Order(frozenset(first), tuple(chunks for _, chunks in sorted(rows.items())))
+
+
 def plan_volumes(
-    blobs: Sequence[Blob], volume_bytes: int, head_bytes: int, head_blobs: int = 0
+    blobs: Sequence[Blob],
+    volume_bytes: int,
+    head_bytes: int,
+    head_blobs: int = 0,
+    order: Order = ANY_ORDER,
 ) -> tuple[tuple[Blob, ...], ...]:
     """Divide `blobs` (each digest once) over volumes of `volume_bytes`, the same way in any order.
 
-    Greatest first, each into the first volume with room. A file counts as the clusters and folder
-    entries it takes on FAT32 or exFAT, and a reserve is kept for their tables.
+    Greatest first, each into the first volume with room; the chunks of one object never go back to
+    an earlier volume. A file counts as the clusters and folder entries it takes on FAT32 or exFAT,
+    and a reserve is kept for their tables.
 
     Args:
         volume_bytes: capacity of one medium as it is sold, in bytes.
@@ -144,13 +172,12 @@ def plan_volumes(
     """
     cluster = _cluster_bytes(volume_bytes)
     room = _usable(volume_bytes) - head_bytes
-    costs = sorted(((_cost(blob.size, cluster), blob) for blob in blobs), key=_greatest_first)
-    greatest = costs[0][0] if costs else 0
+    greatest = max((_cost(blob.size, cluster) for blob in blobs), default=0)
     if room < greatest:
         raise _too_small(volume_bytes, head_bytes, greatest)
     bins = _Bins(room, max(1, FOLDER_LIMIT - head_blobs))
-    for cost, blob in costs:
-        bins.put(cost, blob)
+    for place, cost, blob in _in_order(blobs, cluster, order):
+        bins.put(place, cost, blob)
     if len(bins.shares) > VOLUMES_LIMIT:
         raise _too_many(volume_bytes, len(bins.shares))
     return tuple(tuple(sorted(share, key=_digest)) for share in bins.shares)
@@ -171,9 +198,31 @@ def head_cost(
     return sum(_cost(size, cluster) for size in (*files, label)) + directories * cluster
 
 
+_Place = tuple[int, int]
+"""Where a blob comes: the first ones before all, then by falling cost; equal ones are alike."""
+
+
+def _in_order(blobs: Sequence[Blob], cluster: int, order: Order) -> list[tuple[_Place, int, Blob]]:
+    """Blobs as they are put, each with its place and cost. A chunk comes where the first of its
+    object does, also the last one, which is smaller."""
+    alike: dict[str, tuple[int, int, int]] = {}
+    for number, row in enumerate(order.rows):
+        cost = max(_cost(chunk.size, cluster) for chunk in row)
+        for position, chunk in enumerate(row):
+            alike.setdefault(chunk.sha256, (cost, number, position))
+    keyed = []
+    for blob in blobs:
+        cost = _cost(blob.size, cluster)
+        like, row_number, position = alike.get(blob.sha256, (cost, len(order.rows), 0))
+        place = (0 if blob.sha256 in order.first else 1, -like)
+        keyed.append(((place, row_number, position, blob.sha256), cost, blob))
+    keyed.sort(key=lambda item: item[0])
+    return [(key[0], cost, blob) for key, cost, blob in keyed]
+
+
 @dataclass
 class _Bins:
-    """First fit. What is put comes in falling order of cost, which keeps the search short."""
+    """First fit. What is put comes in order of its places, which keeps the search short."""
 
     room: int
     most: int
@@ -181,11 +230,12 @@ class _Bins:
     def __post_init__(self) -> None:
         self.shares: list[list[Blob]] = [[]]
         self._free = [self.room]
-        self._cost, self._from = 0, 0
+        self._place: _Place | None = None
+        self._from = 0
 
-    def put(self, cost: int, blob: Blob) -> None:
-        if cost != self._cost:
-            self._cost, self._from = cost, 0
+    def put(self, place: _Place, cost: int, blob: Blob) -> None:
+        if place != self._place:
+            self._place, self._from = place, 0
         number = self._from
         while number < len(self.shares) and not self._fits(number, cost):
             number += 1
@@ -198,10 +248,6 @@ class _Bins:
 
     def _fits(self, number: int, cost: int) -> bool:
         return self._free[number] >= cost and len(self.shares[number]) < self.most
-
-
-def _greatest_first(item: tuple[int, Blob]) -> tuple[int, str]:
-    return -item[0], item[1].sha256
 
 
 def _digest(blob: Blob) -> str:

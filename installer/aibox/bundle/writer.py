@@ -35,6 +35,7 @@ from aibox.bundle.storing import (
     settle,
     write_all,
 )
+from aibox.bundle.volumes import ANY_ORDER, Order
 from aibox.errors import Failed, Fault
 from aibox.pins import Blob
 
@@ -160,6 +161,7 @@ class BundleWriter:
         *,
         shared: Collection[str] = (),
         volume_bytes: int | None = None,
+        order: Order = ANY_ORDER,
     ) -> tuple[Path, ...]:
         """Write the head, its manifest last, make all durable, and let the bundle appear.
 
@@ -167,6 +169,7 @@ class BundleWriter:
             head: path in the bundle -> bytes: manifest, signature, roots, revocations.
             shared: digests of the blobs that every volume holds: those the manifest names.
             volume_bytes: capacity of a volume; None for one whole bundle.
+            order: which blobs the first volume holds, and which follow one another.
 
         Returns:
             The folders that stand alone: the bundle, or its volumes in order.
@@ -182,7 +185,7 @@ class BundleWriter:
                 self._write_head(made, head)
             else:
                 made = self._partial.split
-                names = self._divide(made, head, set(shared), volume_bytes)
+                names = self._divide(made, head, set(shared), volume_bytes, order)
             self._partial.publish(made, self._modified)
         self.close()
         return tuple(self.folder / name for name in names)
@@ -262,13 +265,22 @@ class BundleWriter:
                 path.unlink()
 
     def _divide(
-        self, root: Path, head: Mapping[str, bytes], shared: set[str], volume_bytes: int
+        self,
+        root: Path,
+        head: Mapping[str, bytes],
+        shared: set[str],
+        volume_bytes: int,
+        order: Order,
     ) -> list[str]:
         """Move the blobs into folders of volumes below `root`; their names."""
         common = [self._used[name] for name in sorted(shared)]
         apart = [blob for name, blob in self._used.items() if name not in shared]
         division = volumes.plan_volumes(
-            apart, volume_bytes, self._head_cost(head, common, apart, volume_bytes), len(common)
+            apart,
+            volume_bytes,
+            self._head_cost(head, common, apart, volume_bytes),
+            len(common),
+            order,
         )
         names = []
         for label, share in zip(

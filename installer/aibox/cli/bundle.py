@@ -44,9 +44,7 @@ def build(
     ] = None,
     architecture: Annotated[
         list[str] | None,
-        typer.Option(
-            "--architecture", help="x86_64, aarch64; repeatable; default: this host's, or --have's."
-        ),
+        typer.Option("--architecture", help="x86_64 or aarch64; repeatable; default: this host's."),
     ] = None,
     python: Annotated[
         list[str] | None,

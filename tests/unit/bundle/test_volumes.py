@@ -100,6 +100,38 @@ def test_the_head_counts_clusters_folders_and_the_label() -> None:
     assert many - few > len(volumes.dump(label)) - 2 * CLUSTER
 
 
+def whereabouts(plan: tuple[tuple[Blob, ...], ...]) -> dict[str, int]:
+    return {b.sha256: number for number, share in enumerate(plan, 1) for b in share}
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=6), SIZES, st.randoms())
+def test_the_chunks_of_an_object_never_go_back_to_an_earlier_volume(
+    lengths: list[int], sizes: list[int], dice: random.Random
+) -> None:
+    numbers = iter(range(10_000, 20_000))
+    rows = tuple(
+        tuple(blob(next(numbers), 2_000_000 if n < length - 1 else 700_000) for n in range(length))
+        for length in lengths
+    )
+    given_blobs = [*blobs(sizes), *(chunk for row in rows for chunk in row)]
+    dice.shuffle(given_blobs)
+    order = volumes.Order(rows=rows)
+    plan = volumes.plan_volumes(given_blobs, 9_000_000, HEAD, order=order)
+    found = whereabouts(plan)
+    assert len(found) == len(given_blobs)
+    for row in rows:
+        places = [found[chunk.sha256] for chunk in row]
+        assert places == sorted(places)
+
+
+def test_what_starts_everything_is_on_the_first_volume() -> None:
+    large, program = blobs([4_000_000] * 5), [blob(100, 300_000), blob(101, 1_000)]
+    order = volumes.Order(first=frozenset(b.sha256 for b in program))
+    found = whereabouts(volumes.plan_volumes([*large, *program], 7_500_000, HEAD, order=order))
+    assert {found[b.sha256] for b in program} == {1}
+    assert max(found.values()) > 1
+
+
 LABELS = volumes.labels("a" * 64, [blobs([5, 6]), [blob(7, 8)]])
 
 

@@ -34,6 +34,7 @@ from aibox.bundle.manifest import (
 from aibox.bundle.program import Files
 from aibox.bundle.trust import signing
 from aibox.bundle.trust.head import Head
+from aibox.bundle.volumes import order_of
 from aibox.bundle.writer import BundleWriter, Source
 from aibox.lock import ModelsLock
 from aibox.pins import Blob
@@ -126,6 +127,7 @@ def write(
             _files(head),
             shared=[blob.sha256 for path, blob in named.items() if path.startswith(f"{BLOBS}/")],
             volume_bytes=volume_bytes,
+            order=order_of(programs.digests(gathered.listing), carried),
         )
     return Made(folders, digest.of_bytes(head.manifest), description)
 
