@@ -24,6 +24,7 @@ class Site:
 
     namespace: str
     home: Path
+    path: str = "/usr/bin:/bin"
     port: int = field(default_factory=free_port)
 
     @property
@@ -50,7 +51,7 @@ class Site:
     def surroundings(self) -> dict[str, str]:
         home = str(self.home)
         return {
-            "PATH": "/usr/bin:/bin",
+            "PATH": self.path,
             "HOME": home,
             "LANG": "C.UTF-8",
             # Where no systemd manager answers.
@@ -72,8 +73,11 @@ class Site:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
-    """A new site with an empty home; its processes and its network are gone afterwards."""
+def site(*, python: bool = True) -> Iterator[Site]:
+    """A new site with an empty home; its processes and its network are gone afterwards.
+
+    Without `python` the machine has every program but the Pythons.
+    """
     name = f"aibox-{os.getpid()}-{free_port()}"
     # Short: sockets have short paths. World-readable above, the home is somebody's own.
     base = Path(mkdtemp(prefix="aibox-site-"))
@@ -84,7 +88,7 @@ def site() -> Iterator[Site]:
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         subprocess.run(["ip", "-netns", name, "link", "set", "lo", "up"], check=True)
-        yield Site(name, home)
+        yield Site(name, home) if python else Site(name, home, str(_no_python(base / "bin")))
     finally:
         # Everything that was started in the namespace is still in it, and only that.
         found = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
@@ -92,3 +96,12 @@ def site() -> Iterator[Site]:
             subprocess.run(["kill", "-9", pid], check=False)
         subprocess.run(["ip", "netns", "del", name], check=True)
         shutil.rmtree(base, ignore_errors=True)
+
+
+def _no_python(folder: Path) -> Path:
+    folder.mkdir()
+    for program in (*Path("/usr/bin").iterdir(), *Path("/usr/sbin").iterdir()):
+        link = folder / program.name
+        if not program.name.startswith(("python", "pip")) and not link.exists():
+            link.symlink_to(program)
+    return folder

@@ -123,6 +123,21 @@ def test_the_box_answers_from_the_medium_alone(here: Site, media: Path) -> None:
     assert status["state"] == "running"
 
 
+def test_a_host_without_any_python_gets_one_from_the_bundle(media: Path) -> None:
+    with site(python=False) as machine:
+        install(machine, media / "box", "--root", media / "1.root.json")
+        assert machine.asks(QUESTION)["grounded"]
+        (interpreter,) = (machine.box / "programs").glob("*/interpreter/bin/python3")
+        (environment,) = (machine.box / "environments").glob("*/bin/python")
+        assert environment.resolve() == interpreter.resolve()
+
+
+def test_messages_name_the_command_that_is_there(here: Site) -> None:
+    done = here.types(here.program, "rollback", code=2)
+    assert "./aibox" not in done.err
+    assert "~/.local/share/aibox/bin/aibox history" in done.err
+
+
 def test_the_record_says_who_signed(here: Site) -> None:
     (entry,) = here.types(here.program, "history", "--json").json
     assert entry["provenance"]["signed_by"]

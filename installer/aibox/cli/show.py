@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import typer
 
+from aibox.cli.workplace import command
 from aibox.errors import AiboxError, Failed, Fault
 from aibox.progress import Progress, Report
 
@@ -30,22 +31,28 @@ def data(value: object) -> None:
 
 def text(line: str = "") -> None:
     """A line of data for people, on stdout."""
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(as_typed(line) + "\n")
     sys.stdout.flush()
 
 
 def note(line: str) -> None:
     """A line beside the data, on stderr; a reader that is gone must not stop what is told."""
     with suppress(OSError):
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(as_typed(line) + "\n")
         sys.stderr.flush()
+
+
+def as_typed(line: str) -> str:
+    """The line with commands as they are typed here, where there is no checkout."""
+    return line.replace("./aibox", command()) if "./aibox" in line else line
 
 
 def error(failure: AiboxError, as_json: bool) -> None:
     """A failure: for people on stderr, and as the JSON contract on stdout when asked for."""
     note(str(failure))
     if as_json:
-        data(failure.as_json())
+        told = failure.as_json()
+        data({**told, "hint": as_typed(failure.hint)})
 
 
 def end_with(failure: AiboxError) -> NoReturn:

@@ -6,6 +6,8 @@ What only asks where the box is does not wait for what changes one to be importe
 from __future__ import annotations
 
 import os
+import shlex
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,17 @@ def workplace(report: Report) -> Workplace:
     from aibox.prepare import Workplace
 
     return Workplace(root=box_root(), content=content.find(), report=report)
+
+
+@cache
+def command() -> str:
+    """How this command line is typed here: `./aibox` in a checkout, else its link in the box."""
+    if content.find().program is None:
+        return "./aibox"
+    path = box_root() / "bin" / "aibox"
+    if path.is_relative_to(Path.home()):
+        return "~/" + shlex.quote(str(path.relative_to(Path.home())))
+    return shlex.quote(str(path))
 
 
 def box_root() -> Path:
