@@ -41,7 +41,7 @@ def test_looking_imports_neither_the_pipeline_nor_heavy_packages(words: tuple[st
 
 def test_the_version_is_told_without_any_command() -> None:
     ours = {name for name in imported_by("--version") if name.startswith("aibox.cli.")}
-    assert ours == {"aibox.cli.app", "aibox.cli.show"}
+    assert ours == {"aibox.cli.app", "aibox.cli.show", "aibox.cli.workplace"}
 
 
 @pytest.mark.parametrize("module", sorted(set(app.MODULES.values())))
