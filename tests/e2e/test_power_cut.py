@@ -93,6 +93,9 @@ class WithoutFileSync(Filesystem):
     def sync_file(self, file: OpenFile) -> None:
         pass
 
+    def sync_filesystem(self, folder: OpenFile) -> None:
+        pass
+
 
 @dataclass
 class PowerCuts:
@@ -242,26 +245,40 @@ def failures_of_an_import(copies: list[Path], place: Path) -> list[str]:
 
 @pytest.mark.parametrize("options", ["", "noauto_da_alloc,data=writeback"])
 @pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("many", [1, 1000])
 def test_a_power_cut_at_every_change_of_an_import_leaves_whole_blobs(
-    workers: int, options: str, place: Path, small_steps: None, figure: Callable[[str], None]
+    workers: int,
+    many: int,
+    options: str,
+    place: Path,
+    small_steps: None,
+    monkeypatch: pytest.MonkeyPatch,
+    figure: Callable[[str], None],
 ) -> None:
+    monkeypatch.setattr(importing, "MANY", many)
     mount_options = ",".join(filter(None, (images.NEVER, options)))
     copies = cut_an_import(place, workers, mount_options)
     assert failures_of_an_import(copies, place) == []
-    where = f"power cut during an import by {workers} (ext4 {options or 'default'})"
+    syncs = "syncfs" if many == 1 else "fsync"
+    where = f"power cut during an import by {workers}, {syncs} (ext4 {options or 'default'})"
     figure(f"{where}: {len(copies)} boundaries, 0 failures")
 
 
+@pytest.mark.parametrize("many", [1, 1000])
 def test_without_fsyncs_and_proofs_an_import_that_is_cut_leaves_damage(
+    many: int,
     place: Path,
     small_steps: None,
     monkeypatch: pytest.MonkeyPatch,
     figure: Callable[[str], None],
 ) -> None:
     """Each alone does not show on ext4: what is read past the page cache was written before."""
-    monkeypatch.setattr(Filesystem, "sync_file", lambda _self, _file: None)
+    for sync in ("sync_file", "sync_filesystem"):
+        monkeypatch.setattr(Filesystem, sync, lambda _self, _file: None)
     for lane in (intake._Plain, intake._Overlapped):
         monkeypatch.setattr(lane, "prove", lane.arrived)
+    monkeypatch.setattr(intake.Intake, "prove", lambda _self: None)
+    monkeypatch.setattr(importing, "MANY", many)
     copies = cut_an_import(place, 4, f"{images.NEVER},noauto_da_alloc")
     monkeypatch.undo()
     broken = {failure.split(":")[0] for failure in failures_of_an_import(copies, place)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition
@@ -124,21 +124,24 @@ class BlobStore:
     def take_in_together(
         self, blobs: Sequence[tuple[Source, str, int]], on_bytes: Callable[[int], None] = ignore
     ) -> None:
-        """`take_in` for small blobs (source, digest, size) of which no part was left behind.
+        """`take_in` for many small blobs (source, digest, size) of which no part was left behind.
 
-        All of them are open at once, and the disk makes them durable at one stroke.
+        They are made durable at one stroke, before any of them gets its name.
         """
         parts = [self.layout.part(digest) for _, digest, _ in blobs]
-        with self._giving_up(parts), ExitStack() as closing:
-            proofs = []
-            for (source, digest, size), part in zip(blobs, parts, strict=True):
-                intake = Intake(self.filesystem, part, digest, size, on_bytes)
+        with self._giving_up(parts), self.filesystem.watch(self.layout.parts) as folder:
+            intakes = [
+                Intake(self.filesystem, part, digest, size, on_bytes)
+                for part, (_, digest, size) in zip(parts, blobs, strict=True)
+            ]
+            for intake, (source, _, _) in zip(intakes, blobs, strict=True):
                 with _opened(source) as stream:
-                    proofs.append(intake.fill(stream, closing))
-            for (_, digest, _), prove in zip(blobs, proofs, strict=True):
-                prove()
-                self.filesystem.rename(parts[0], self.layout.blob(digest))
-                parts.pop(0)
+                    intake.fill(stream)
+            self.filesystem.sync_filesystem(folder)
+            for intake in intakes:
+                intake.prove()
+                self.filesystem.rename(intake.part, self.layout.blob(intake.digest))
+                parts.remove(intake.part)
 
     def settle(self, taken: Iterable[str], found: Iterable[str] = ()) -> None:
         """Make the names of blobs durable, and believe those `taken` in for the rest of this boot.
@@ -227,6 +230,7 @@ class BlobStore:
     @contextmanager
     def _giving_up(self, parts: Sequence[Path]) -> Iterator[None]:
         """When the disk fails, free the room: bytes of these parts cannot be believed any more."""
+        first = parts[0]
         try:
             yield
         except (DiskTrouble, OSError) as error:
@@ -235,7 +239,7 @@ class BlobStore:
                     self.filesystem.unlink(part)
             if isinstance(error, DiskTrouble):
                 raise
-            raise DiskTrouble(Operation(Kind.READ_BACK, parts[0]), error) from error
+            raise DiskTrouble(Operation(Kind.READ_BACK, first), error) from error
 
 
 @contextmanager

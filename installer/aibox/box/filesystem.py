@@ -22,6 +22,7 @@ from aibox.errors import Failed, Fault
 
 _NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     SET_MODE = "set mode"
     SYNC_FILE = "fsync file"
     SYNC_DIRECTORY = "fsync directory"
+    SYNC_FILESYSTEM = "syncfs"
     RENAME = "rename"
     LINK = "link"
     SYMLINK = "symlink"
@@ -165,6 +167,24 @@ class Filesystem:
             finally:
                 os.close(descriptor)
 
+    @contextmanager
+    def watch(self, folder: Path) -> Iterator[OpenFile]:
+        """An open folder for `sync_filesystem`, which then tells what failed from here on."""
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _NO_FOLLOW)
+        try:
+            yield OpenFile(descriptor, folder)
+        finally:
+            os.close(descriptor)
+
+    def sync_filesystem(self, folder: OpenFile) -> None:
+        """Make everything durable that anybody has written to the file system of the folder.
+
+        For hundreds of small files at once: an fsync each makes the disk empty its cache for each.
+        """
+        with self._doing(Kind.SYNC_FILESYSTEM, folder.path):
+            if _LIBC.syncfs(folder.descriptor) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
     def rename(self, source: Path, target: Path) -> None:
         """Give `source` the name `target`, replacing what had it."""
         with self._doing(Kind.RENAME, target, source):
@@ -231,7 +251,7 @@ class Filesystem:
 
 
 def _allocate(descriptor: int, size: int, mode: int) -> None:
-    fallocate = ctypes.CDLL(None, use_errno=True).fallocate64
+    fallocate = _LIBC.fallocate64
     fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     if size and fallocate(descriptor, mode, 0, size) != 0:
         number = ctypes.get_errno()

@@ -35,8 +35,11 @@ FOLDERS = 256
 
 Count = Callable[[int], None]
 
-_TOGETHER = 32
-"""Tiny blobs that one thread has open at once, to make them durable at one stroke."""
+MANY = 256
+"""From this number of tiny blobs on they are made durable together, not each for itself."""
+
+_TOGETHER = 1024
+"""How many at the most, so that one bad blob costs little."""
 
 _HASHED_AT_ONCE = (2, 16)
 _SMALL_AT_ONCE = (4, 8)
@@ -177,6 +180,7 @@ class _Batch:
             self._store.quarantine(digest)
         self._store.make_folders(one.sha256 for one in coming)
         tiny = [one for one in absent if one.size < DIRECT_BYTES and one.sha256 not in begun]
+        tiny = tiny if len(tiny) >= MANY else []
         others = _without(coming, tiny)
         try:
             self._work(list(_cut(tiny, self._threads(_SMALL_AT_ONCE))), self._group, _SMALL_AT_ONCE)

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from aibox.box.direct import BLOCK_BYTES, DirectFile, DiskReader, aligned, drop_from_cache
+from aibox.box.direct import BLOCK_BYTES, DirectFile, DiskReader, aligned
 from aibox.box.filesystem import Filesystem, OpenFile
 from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
 
@@ -97,13 +96,19 @@ class Intake:
         """
         self.filesystem.unseal(self.part)
         with ExitStack() as closing:
-            self.fill(stream, closing)()
+            self._judge(self._fill(stream, closing).prove())
 
-    def fill(self, stream: BinaryIO, closing: ExitStack) -> Callable[[], None]:
-        """The first half of `take`; returns the other one, to be called before `closing` ends.
+    def fill(self, stream: BinaryIO) -> None:
+        """The first half of `take`, for a part that is not there yet: nothing is durable."""
+        with ExitStack() as closing:
+            self._fill(stream, closing)
 
-        When many parts are filled before the first is proven, the disk makes them durable together.
-        """
+    def prove(self) -> None:
+        """The second half, when the file system was made durable as a whole."""
+        with _opened(self.part) as descriptor:
+            self._judge(_from_disk(descriptor, self.size))
+
+    def _fill(self, stream: BinaryIO, closing: ExitStack) -> _Lane:
         file = closing.enter_context(self.filesystem.open(self.part, fresh=False))
         if self.size >= DIRECT_BYTES:  # A smaller one is written, or refused, at one stroke.
             self.filesystem.allocate(file, self.size, keep_size=True)
@@ -116,10 +121,10 @@ class Intake:
         if arrived != self.digest:
             self._refuse(f"bytes hash to {arrived}")
         lane.seal()
-        return partial(self._prove, lane)
+        return lane
 
-    def _prove(self, lane: _Lane) -> None:
-        if lane.prove() != self.digest:
+    def _judge(self, proof: str) -> None:
+        if proof != self.digest:
             self._refuse("the disk gives back other bytes than were written")
 
     def _lane(self, file: OpenFile, state: hashlib._Hash, held: int, closing: ExitStack) -> _Lane:
@@ -152,7 +157,7 @@ class Intake:
         while True:
             left = self.size - held
             chunk = lane.lend(min(CHUNK_BYTES, left)) if left else memoryview(bytearray(1))
-            count, error = _fill(stream, chunk)
+            count, error = _read(stream, chunk)
             if count > left:
                 self._refuse(f"more than {self.size} bytes came")
             if count:
@@ -199,15 +204,10 @@ class _Plain:
 
     def seal(self) -> None:
         self._filesystem.set_mode(self._file, SEALED)
-        drop_from_cache(self._file.descriptor)  # Begins to write at once and waits for nothing.
 
     def prove(self) -> str:
         self._filesystem.sync_file(self._file)
-        reader, state, start = DiskReader(self._file.descriptor), hashlib.sha256(), 0
-        while count := reader.read(start, self._length, own_memory()):
-            state.update(own_memory()[:count])
-            start += count
-        return state.hexdigest()
+        return _from_disk(self._file.descriptor, self._length)
 
 
 class _Overlapped:
@@ -346,6 +346,15 @@ def unreadable(facts: str) -> Failed:
     )
 
 
+def _from_disk(descriptor: int, length: int) -> str:
+    """The digest of what the disk, not the page cache, gives back."""
+    reader, state, start = DiskReader(descriptor), hashlib.sha256(), 0
+    while count := reader.read(start, length, own_memory()):
+        state.update(own_memory()[:count])
+        start += count
+    return state.hexdigest()
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -362,7 +371,7 @@ def _thread(closing: ExitStack) -> ThreadPoolExecutor:
     return thread
 
 
-def _fill(stream: BinaryIO, chunk: memoryview) -> tuple[int, AiboxError | None]:
+def _read(stream: BinaryIO, chunk: memoryview) -> tuple[int, AiboxError | None]:
     """Read until the chunk is full or the stream ends: how much came, and what broke it off."""
     filled = 0
     try:

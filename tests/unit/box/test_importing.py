@@ -98,11 +98,14 @@ HARM: dict[str, Callable[[Path], object]] = {
     there=st.sets(st.integers(0, len(BLOBS) - 1)),
     harm=st.dictionaries(st.integers(0, len(BLOBS) - 1), st.sampled_from(sorted(HARM))),
     workers=st.sampled_from([None, 1, 2, 7]),
+    together=st.booleans(),
 )
 def test_any_set_of_blobs_into_any_store(
-    chosen: list[int], there: set[int], harm: dict[int, str], workers: int | None
+    chosen: list[int], there: set[int], harm: dict[int, str], workers: int | None, together: bool
 ) -> None:
-    with TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+    memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with TemporaryDirectory(dir=memory) as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importing, "MANY", 1 if together else 1000)
         place = Path(folder)
         import_all(a_store(place), incoming(*(BLOBS[number] for number in there)))
         hurt = {number: how for number, how in harm.items() if number in there and BLOBS[number]}
@@ -420,7 +423,14 @@ def test_a_progress_that_cannot_be_shown_stops_the_import(place: Path, store: St
 # -- the disk -----------------------------------------------------------------------------------
 
 WRITING = (Kind.MAKE_DIRECTORY, Kind.OPEN, Kind.WRITE, Kind.ALLOCATE, Kind.RENAME)
-SYNCS = (Kind.SYNC_FILE, Kind.SYNC_DIRECTORY)
+SYNCS = (Kind.SYNC_FILE, Kind.SYNC_DIRECTORY, Kind.SYNC_FILESYSTEM)
+
+
+@pytest.fixture(params=[1, 1000], ids=["tiny ones together", "each for itself"])
+def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether tiny blobs are made durable together."""
+    monkeypatch.setattr(importing, "MANY", request.param)
+    return "tiny ones together" if request.param == 1 else "each for itself"
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -440,6 +450,7 @@ def test_an_error_of_the_disk_at_every_change(
     number: int,
     kinds: tuple[Kind, ...],
     lasts: bool,
+    many: str,
     figure: Callable[[str], None],
 ) -> None:
     for boundary in range(10_000):
@@ -461,13 +472,16 @@ def test_an_error_of_the_disk_at_every_change(
             break
     lasting = " from there on" if lasts else ""
     figure(
-        f"{errno.errorcode[number]}{lasting} in an import by {workers}: {boundary} boundaries, "
-        "0 failures"
+        f"{errno.errorcode[number]}{lasting} in an import by {workers}, {many}: "
+        f"{boundary} boundaries, 0 failures"
     )
 
 
-@pytest.mark.parametrize("kind", [Kind.SYNC_FILE, Kind.SYNC_DIRECTORY])
-def test_after_an_fsync_that_failed_no_name_is_given_or_settled(place: Path, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", [Kind.SYNC_FILE, Kind.SYNC_DIRECTORY, Kind.SYNC_FILESYSTEM])
+def test_after_an_fsync_that_failed_no_name_is_given_or_settled(
+    place: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MANY", 1 if kind is Kind.SYNC_FILESYSTEM else 1000)
     recorder, failing = Recorder(), FailAt(0, errno.EIO, (kind,))
 
     def watch(operation: Operation) -> None:
@@ -506,7 +520,20 @@ def test_each_folder_is_synced_once_however_many_blobs_it_holds(place: Path) -> 
     assert sorted(path.name for path in synced if len(path.name) == 2) == sorted(folders)
 
 
-def test_small_blobs_are_taken_in_side_by_side(store: Store) -> None:
+def test_names_of_many_come_after_their_bytes(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "MANY", 1)
+    recorder = Recorder()
+    data = [number.to_bytes(4, "big") for number in range(100)]
+    import_all(a_store(place, recorder), incoming(*data), workers=1)
+    kinds = [op.kind for op in recorder.operations if op.path.parent.name != "run"]
+    assert kinds.count(Kind.SYNC_FILESYSTEM) == 1
+    assert Kind.SYNC_FILE not in kinds
+    durable = kinds.index(Kind.SYNC_FILESYSTEM)
+    assert not {Kind.WRITE, Kind.SET_MODE} & set(kinds[durable:])
+    assert Kind.RENAME not in kinds[:durable]
+
+
+def test_small_blobs_are_taken_in_side_by_side(store: Store, many: str) -> None:
     together = threading.Barrier(3)
 
     class Waiting(io.BytesIO):
@@ -593,7 +620,7 @@ def test_modes_do_not_depend_on_the_umask(place: Path, umask: int) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_kill_at_every_change_leaves_sound_blobs_and_work_that_goes_on(
-    place: Path, workers: int, figure: Callable[[str], None]
+    place: Path, workers: int, many: str, figure: Callable[[str], None]
 ) -> None:
     recorder = Recorder()
     (place / "counted").mkdir()
@@ -609,7 +636,8 @@ def test_a_kill_at_every_change_leaves_sound_blobs_and_work_that_goes_on(
         import_all(a_store(here), incoming(*BLOBS), counts.append, workers=workers)
         assert lacking(here, BLOBS) == [], f"boundary {boundary}, run again"
         assert sum(counts) == sum(map(len, BLOBS))
-    figure(f"kill -9 in an import by {workers}: {len(recorder.operations)} boundaries, 0 failures")
+    count = len(recorder.operations)
+    figure(f"kill -9 in an import by {workers}, {many}: {count} boundaries, 0 failures")
 
 
 BOUNDED = """

@@ -34,7 +34,7 @@ NEEDS_ROOM = (
     Kind.LINK,
     Kind.SYMLINK,
 )
-SYNCS = (Kind.SYNC_FILE, Kind.SYNC_DIRECTORY)
+SYNCS = (Kind.SYNC_FILE, Kind.SYNC_DIRECTORY, Kind.SYNC_FILESYSTEM)
 
 Command = Callable[[Commands], Outcome]
 COMMANDS: dict[str, tuple[tuple[ReleaseDouble, ...], Command, int | None]] = {

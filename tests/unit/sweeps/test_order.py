@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from aibox.box import importing
 from aibox.box.filesystem import Kind, Operation
 from boxes import Commands, ReleaseDouble, sha256
 from faults import Recorder
@@ -44,6 +45,8 @@ def files_named_before_durable(operations: Collection[Operation]) -> list[Path]:
             dirty.add(operation.path)
         elif operation.kind is Kind.SYNC_FILE:
             dirty.discard(operation.path)
+        elif operation.kind is Kind.SYNC_FILESYSTEM:
+            dirty.clear()
         elif operation.kind is Kind.RENAME and operation.source in dirty:
             broken.append(operation.path)
         elif operation.kind is Kind.RENAME and operation.source is not None:
@@ -85,13 +88,20 @@ def test_files_are_durable_before_they_are_named(place: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [2, 8])
-def test_the_order_holds_when_many_blobs_come_in_at_once(place: Path, workers: int) -> None:
+@pytest.mark.parametrize("many", [1, 1000])
+def test_the_order_holds_when_many_blobs_come_in_at_once(
+    place: Path, workers: int, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "MANY", many)
     recorder = Recorder()
     box = Commands(place / "box", recorder, workers=workers)
     box.install(ReleaseDouble("one", files_more=30))
     box.upgrade(ReleaseDouble("two", files_more=40))
     assert files_named_before_durable(recorder.operations) == []
     assert promises_before_names(recorder.operations, place / "box") == []
+    kind = Kind.SYNC_FILESYSTEM if many == 1 else Kind.SYNC_FILE
+    left = without(recorder.operations, lambda op: op.kind is kind)
+    assert files_named_before_durable(left), f"nobody misses {kind}"
 
 
 def test_names_are_durable_before_the_next_promise(place: Path) -> None:
