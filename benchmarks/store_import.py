@@ -5,11 +5,11 @@
 The limit is the slowest of `cat` to nowhere, `sha256sum` on every processor, and `cp` to the same
 disk. `cp` promises nothing: when it ends, its copy lies in memory. The import has written the
 disk, read everything back from it and hashed it twice, so a peer that waits for the disk and
-looks is shown too: `cp`, `sync`, `sha256sum`. Figures are medians; ratios are of one round each.
+looks is shown too: `cp`, `sync`, `sha256sum`. Rates and ratios are medians over the rounds.
 
 Sources are read from memory (a medium that is never the bottleneck), with --cold from the disk.
 The import runs in a process of its own, whose peak memory is shown. Space is what `du` found at
-most while one more import ran that was not timed, as a multiple of the bytes.
+most in the box while one more import ran that was not timed, as a multiple of the sources'.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import BinaryIO
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "installer"))
 
@@ -40,6 +41,7 @@ MEGABYTE = 10**6
 BLOCK = 1 << 20
 SETTLE_S = 2.0
 QUICK = 50
+FEW = 100
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Case:
 
     def sizes(self, scale: int) -> list[int]:
         chance = random.Random(self.count)
-        if self.count > 100:
+        if self.count > FEW:
             return [chance.randint(self.least, self.most) for _ in range(self.count // scale)]
         return [chance.randint(self.least, self.most) // scale for _ in range(self.count)]
 
@@ -109,13 +111,14 @@ def _measure(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     sources = folder / "sources"
     sources.mkdir()
     total = _write_sources(sources, CASES[name].sizes(QUICK if arguments.quick else 1))
-    rounds = []
-    for number in range(arguments.rounds):
-        rounds.append(_round(sources, folder / str(number), arguments.cold))
-        if len(list(sources.iterdir())) < 100:  # A file system slows down after mass deletions.
-            shutil.rmtree(folder / str(number))
-    peak = max(one.pop("peak") for one in rounds)
-    space = _space(sources, folder / "space") / total
+    rounds = [
+        _round(sources, folder / str(number), arguments.cold) for number in range(arguments.rounds)
+    ]
+    for one in rounds:
+        shown = (f"{what} {one[what]:.2f}" for what in one if what != "peak")
+        print(f"{name}, seconds: {', '.join(shown)}", file=sys.stderr, flush=True)
+    peak = max(one["peak"] for one in rounds)
+    space = _space(sources, folder / "space") / _taken(sources)
     print(_row(name, total, rounds) + f" {peak:.0f} | {space:.2f} |", flush=True)
 
 
@@ -137,14 +140,13 @@ def _write_sources(folder: Path, sizes: list[int]) -> int:
 
 def _round(sources: Path, folder: Path, cold: bool) -> Seconds:
     folder.mkdir()
-    files, processors = f"find {sources} -type f -print0", os.cpu_count() or 1
-    hashing = f"xargs -0 -n 200 -P {processors} sha256sum"
-    if len(list(sources.iterdir())) < 100:
-        hashing = f"xargs -0 -n 1 -P {processors} sha256sum"
+    few = len(list(sources.iterdir())) < FEW
+    hashing = f"xargs -0 -n {1 if few else 200} -P {os.cpu_count()} sha256sum"
+    files = f"find {sources} -type f -print0"
     commands = {
         "cat": f"{files} | xargs -0 cat",
         "sha256sum": f"{files} | {hashing}",
-        "cp": f"cp -r {sources} {folder}/copy",
+        "cp": f"cp -r {sources} {folder}/cp",
         "durable": f"cp -r {sources} {folder}/durable && sync -f {folder}"
         f" && find {folder}/durable -type f -print0 | {hashing}",
     }
@@ -154,8 +156,13 @@ def _round(sources: Path, folder: Path, cold: bool) -> Seconds:
         began = time.perf_counter()
         subprocess.run(command, shell=True, check=True, stdout=subprocess.DEVNULL)
         seconds[name] = time.perf_counter() - began
+        if few:  # Many stay to the end: a file system is slow after mass deletions.
+            shutil.rmtree(folder / name, ignore_errors=True)
     _settle(sources, cold)
-    return seconds | _in_a_process(sources, folder / "box")
+    seconds |= _in_a_process(sources, folder / "box")
+    if few:
+        shutil.rmtree(folder)
+    return seconds
 
 
 def _settle(sources: Path, cold: bool) -> None:
@@ -184,7 +191,7 @@ def _in_a_process(sources: Path, root: Path, take: str = "twice") -> Seconds:
 def _take_in(listing: str, root: str, take: str) -> None:
     """The process that imports, once or twice; tells seconds and peak megabytes."""
     objects = [
-        Incoming(digest, size, partial(Path(path).open, "rb", buffering=0))
+        Incoming(digest, size, partial(_open, path))
         for path, digest, size in json.loads(Path(listing).read_text())
     ]
     store = Store(Path(root))
@@ -194,6 +201,10 @@ def _take_in(listing: str, root: str, take: str) -> None:
         told["again"] = _timed(Store(Path(root), boot="another"), objects)
     told["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
     print(json.dumps(told))
+
+
+def _open(path: str) -> BinaryIO:
+    return Path(path).open("rb", buffering=0)
 
 
 def _timed(store: Store, objects: list[Incoming]) -> float:
@@ -211,10 +222,7 @@ def _space(sources: Path, root: Path) -> int:
 
     def look() -> None:
         while not ended.wait(0.05):
-            found = subprocess.run(
-                ["du", "-s", "-B1", str(root)], capture_output=True, text=True, check=False
-            )
-            most[0] = max(most[0], int(found.stdout.split()[0]) if found.stdout else 0)
+            most[0] = max(most[0], _taken(root))
 
     looking = threading.Thread(target=look)
     looking.start()
@@ -224,6 +232,13 @@ def _space(sources: Path, root: Path) -> int:
         ended.set()
         looking.join()
     return most[0]
+
+
+def _taken(folder: Path) -> int:
+    found = subprocess.run(
+        ["du", "-s", "-B1", str(folder)], capture_output=True, text=True, check=False
+    )
+    return int(found.stdout.split()[0]) if found.stdout else 0
 
 
 def _row(name: str, total: int, rounds: list[Seconds]) -> str:
