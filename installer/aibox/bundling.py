@@ -13,22 +13,22 @@ from pathlib import Path
 from aibox import gathering, locking, profile, release
 from aibox import lock as locks
 from aibox.box import host
-from aibox.bundle import licences
-from aibox.bundle.build import assembly, pylock, service_proof
+from aibox.bundle import partial
+from aibox.bundle.build import admission, assembly, pylock, service_proof
 from aibox.bundle.build.assembly import Gathered, Made
+from aibox.bundle.layout import INDEX_LIMIT
 from aibox.bundle.manifest import Proof
+from aibox.bundle.trust import signing
 from aibox.bundle.trust.have import Holdings, verify_have
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.gathering import Scope
 from aibox.lock import ModelsLock
 from aibox.locking import Sources
-from aibox.pins import Redistribution
+from aibox.profile import Profile
 from aibox.progress import Meter, Progress, Report
-from aibox.release import Release
 
 STEP = "bundle"
-COMMAND = "./aibox bundle build"
 PYTHONS = pylock.PYTHONS
 """The interpreters that a bundle has packages for, unless the packager chooses."""
 
@@ -63,24 +63,25 @@ class Order:
 def build(content: Content, order: Order, report: Report) -> Made:
     """Make the bundle; what it is made of comes from elsewhere or from the download cache."""
     have = _read_have(order)
-    lock = _complete_lock(content, order, report)
+    architectures = order.architectures or (have.architecture,)
+    pythons = order.pythons or ((have.python,) if order.have else PYTHONS)
+    admission.require_known(architectures, pythons)
+    if order.have is not None:
+        admission.require_for_box(have, architectures, pythons)
     chosen = [profile.load(content.profiles, name) for name in order.profiles]
-    releases = tuple(release.make(lock, item) for item in chosen)
-    _refuse_unlicensed(releases, order)
-    gathered = gathering.gather(
-        content,
-        lock,
-        releases,
-        Scope(
-            architectures=order.architectures or (have.architecture,),
-            pythons=order.pythons or ((have.python,) if order.have else PYTHONS),
-            without=order.without,
-            sign=order.sign,
-            mirrors=order.sources.mirrors,
-            hub_token=order.sources.hub_token,
-        ),
-        report,
+    scope = Scope(
+        architectures=architectures,
+        pythons=pythons,
+        without=order.without,
+        sign=order.sign,
+        mirrors=order.sources.mirrors,
+        hub_token=order.sources.hub_token,
     )
+    lock = locks.load(content.lockfile)
+    _admit(lock, chosen, order, scope)
+    lock = _completed(lock, chosen, content, order, scope, report)
+    releases = tuple(release.make(lock, item) for item in chosen)
+    gathered = gathering.gather(content, lock, releases, scope, report)
     gathered = replace(gathered, proofs=(*gathered.proofs, *_prove(gathered, order, report)))
     titles = {item.name: item.title for item in chosen}
     gathered = replace(gathered, titles=titles, held=_held(gathered, have.blobs))
@@ -99,46 +100,42 @@ def build(content: Content, order: Order, report: Report) -> Made:
     )
 
 
-def _complete_lock(content: Content, order: Order, report: Report) -> ModelsLock:
+def _admit(lock: ModelsLock, chosen: Sequence[Profile], order: Order, scope: Scope) -> None:
+    """Refuse at once what would be refused after hours of fetching."""
+    releases = [release.make(lock, item) for item in chosen]
+    interpreters = admission.interpreters(lock, scope.architectures, scope.pythons).values()
+    admission.require_models(releases, order.without)
+    admission.require_licences(
+        releases,
+        (*lock.program, *interpreters),
+        order.without,
+        for_operator=order.for_operator,
+    )
+    admission.require_wheels((*lock.wheel, *lock.program), scope.architectures, scope.pythons)
+    if order.sign is None:
+        admission.require_key(releases, scope.architectures)
+    else:
+        signing.require_keys(order.sign)
+    partial.require_free(order.output)
+
+
+def _completed(
+    lock: ModelsLock,
+    chosen: Sequence[Profile],
+    content: Content,
+    order: Order,
+    scope: Scope,
+    report: Report,
+) -> ModelsLock:
     """The lock with nothing unresolved in what is bundled; what was is written down for review."""
-    lock = locks.load(content.lockfile)
-    chosen = [profile.load(content.profiles, name) for name in order.profiles]
     left = [name for item in chosen for name in release.unresolved(release.make(lock, item))]
     if not left:
         return lock
     report(Progress(STEP, f"models.lock is completed first, review it: {', '.join(left)}"))
     locking.run(content, order.profiles, (), report, write=True, sources=order.sources, strict=True)
-    return locks.load(content.lockfile)
-
-
-def _refuse_unlicensed(releases: Sequence[Release], order: Order) -> None:
-    """No bundle holds what nobody may hand on; what only the operator may have, is for him."""
-    pins = {
-        pin.name: pin
-        for made in releases
-        for pin in (*made.models, *made.images, *made.packages, *made.files)
-        if pin.name not in order.without
-    }
-    forbidden = [p for p in pins.values() if p.redistribution is Redistribution.FORBID]
-    if forbidden:
-        raise BadUsage(
-            "redistribution-forbidden",
-            "no bundle may hold: " + ", ".join(f"{p.name} ({p.licence})" for p in forbidden),
-            context=licences.explain(Redistribution.FORBID),
-            hint="leave it out and let the operator bring the weights: "
-            f"{COMMAND} --without {forbidden[0].name}, and on the box: "
-            "./aibox install --bundle BUNDLE --weights FOLDER",
-            fault=Fault.YOU,
-        )
-    own = [p for p in pins.values() if p.redistribution is Redistribution.OPERATOR_ONLY]
-    if own and not order.for_operator:
-        raise BadUsage(
-            "redistribution-operator-only",
-            "only the operator may have: " + ", ".join(f"{p.name} ({p.licence})" for p in own),
-            context=licences.explain(Redistribution.OPERATOR_ONLY),
-            hint=f"say that the bundle goes to nobody else: {COMMAND} --for-operator",
-            fault=Fault.YOU,
-        )
+    lock = locks.load(content.lockfile)
+    _admit(lock, chosen, order, scope)  # Licences may be known only now.
+    return lock
 
 
 def _read_have(order: Order) -> Holdings:
@@ -146,7 +143,8 @@ def _read_have(order: Order) -> Holdings:
     if order.have is None:
         return Holdings(architecture=host.architecture(), python="3.0", blobs={}, releases=())
     try:
-        data = order.have.read_bytes()
+        with order.have.open("rb") as file:
+            data = file.read(INDEX_LIMIT + 2)
     except OSError as error:
         raise BadUsage(
             "have-unreadable",
@@ -178,10 +176,10 @@ def _prove(gathered: Gathered, order: Order, report: Report) -> tuple[Proof, ...
         )
     proofs = []
     for made in gathered.releases:
+        alone = replace(gathered, releases=(made,), proofs=())
         with tempfile.TemporaryDirectory(prefix="aibox-proof-") as folder:
             bundle = Path(folder) / "bundle"
-            if not service_proof.why_not(made, gathered.architectures):
-                alone = replace(gathered, releases=(made,), proofs=())
+            if not service_proof.why_not(alone):
                 assembly.write(alone, bundle, sign=None)
-            proofs.append(service_proof.prove(made, bundle, gathered.architectures, report))
+            proofs.append(service_proof.prove(alone, bundle, report))
     return tuple(proofs)

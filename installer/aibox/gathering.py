@@ -8,7 +8,7 @@ made the same way every time.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +18,7 @@ from aibox.box import wheels as index
 from aibox.box.wheels import WheelPin
 from aibox.bundle import program as programs
 from aibox.bundle.build import (
+    admission,
     checkout,
     deb_file,
     download,
@@ -44,8 +45,9 @@ from aibox.progress import Meter, Progress, Report
 from aibox.release import Release
 
 STEP = "fetch"
-INTERPRETER = "interpreter-"
-"""How the name of the package set begins that an interpreter is made of."""
+AGAIN = "./aibox bundle build"
+SHOWN = 5
+"""Names that a line of progress tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,8 @@ class _Gathering:
 
     def run(self) -> Gathered:
         packed = checkout.program_files(self.content)
+        if changed := checkout.uncommitted(self.content):
+            self.report(Progress(STEP, f"packed as they are, uncommitted: {_few(changed)}"))
         self._project(packed)
         self._wheels(wheel for release in self.releases for wheel in release.wheels)
         listing = programs.listing(packed, self._program_wheels(), self._interpreters())
@@ -166,6 +170,7 @@ class _Gathering:
                 Path(folder),
                 lambda line: self.report(Progress(STEP, line)),
                 foreign=True,
+                again=AGAIN,
             )
             for pin in missing:
                 self.cache.adopt(Path(folder) / pin.filename, pin.sha256, pin.size)
@@ -245,19 +250,12 @@ class _Gathering:
 
     def _repository(self, pins: PackageSet) -> None:
         """The packages as an apt or dnf repository, and proof that its drivers compile."""
-        if self.scope.sign is None:
-            raise BadUsage(
-                "packages-need-a-key",
-                f"the packages of {pins.name} become a repository, and one is always signed",
-                hint="make keys with: ./aibox trust init DIR, then: "
-                "./aibox bundle build --sign DIR",
-                fault=Fault.YOU,
-            )
         self._packages(pins)
         paths = self._of(pins)
         self.sources |= paths
         if pins.format is PackageFormat.DEB:
             self.licences |= deb_file.licences(pins, paths.__getitem__, self.report)
+        assert self.scope.sign is not None, "admission.require_key"
         key = package_key.load_or_make(self.scope.sign)
         made = repository.make(pins, paths.__getitem__, key, self.lock.date, self.report)
         for path, data in sorted(made.metadata.items()):
@@ -269,13 +267,14 @@ class _Gathering:
     def _interpreters(self) -> dict[str, Blob]:
         """An interpreter per architecture, where the lock has packages to make one of."""
         made = {}
-        for machine in self.scope.architectures:
-            name = INTERPRETER + machine.replace("_", "-")
-            for pins in self.lock.packages:
-                if pins.name == name:
-                    self._packages(pins)
-                    made[machine] = self._interpreter(pins)
+        for machine, pins in self._interpreter_sets().items():
+            self._packages(pins)
+            made[machine] = self._interpreter(pins)
         return made
+
+    def _interpreter_sets(self) -> dict[str, PackageSet]:
+        scope = self.scope
+        return admission.interpreters(self.lock, scope.architectures, scope.pythons)
 
     def _interpreter(self, pins: PackageSet) -> Blob:
         with tempfile.TemporaryDirectory(prefix="aibox-interpreter-") as folder:
@@ -288,10 +287,15 @@ class _Gathering:
         return Blob(sha256=sha256, size=size)
 
     def _upstream(self) -> Iterator[SignatureCheck]:
-        for pins in self._package_sets():
-            for archive in pins.archives:
-                yield SignatureCheck(
-                    what=f"the index of {archive.label} {archive.suite}",
-                    signed_by=", ".join(archive.signed_by),
-                    method="OpenPGP, checked when models.lock was resolved",
-                )
+        """Each archive that packages come from, once."""
+        sets = (*self._package_sets(), *self._interpreter_sets().values())
+        for archive in dict.fromkeys(archive for pins in sets for archive in pins.archives):
+            yield SignatureCheck(
+                what=f"the index of {archive.label} {archive.suite}",
+                signed_by=", ".join(archive.signed_by),
+                method="OpenPGP, checked when models.lock was resolved",
+            )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if names[SHOWN:] else "")

@@ -82,11 +82,13 @@ def fetch(
     on_event: Callable[[str], None],
     *,
     foreign: bool = False,
+    again: str = RETRY,
 ) -> None:
     """Bring every wheel into `folder` under its file name, from the index pip is configured for.
 
     Files that are already right are kept, so an interrupted fetch goes on where it stopped.
-    `foreign` wheels may be builds for other interpreters and platforms than this host's.
+    `foreign` wheels may be builds for other interpreters and platforms than this host's; `again`
+    is the command that goes on after a failure.
     `on_event` gets a line of progress at least every 5 s. Raises `Failed` when the index cannot be
     reached or lacks a file, `VerificationRefused` when it serves other bytes than the locked ones.
     """
@@ -97,7 +99,7 @@ def fetch(
     progress = _Progress(sum(wheel.size for wheel in missing), len(missing), on_event)
     for options, group in by_target(missing) if foreign else [((), missing)]:
         for batch in batches(group):
-            _fetch_batch(batch, folder, progress, options)
+            _fetch_batch(batch, folder, progress, options, again)
     progress.report()
 
 
@@ -199,7 +201,11 @@ class _Progress:
 
 
 def _fetch_batch(
-    batch: Sequence[WheelPin], folder: Path, progress: _Progress, options: Sequence[str]
+    batch: Sequence[WheelPin],
+    folder: Path,
+    progress: _Progress,
+    options: Sequence[str],
+    again: str,
 ) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
@@ -214,7 +220,7 @@ def _fetch_batch(
         if _WRONG_BYTES in ended.text or ended.status == 0:
             raise _wrong_bytes(batch)
         if attempt == ATTEMPTS or not _is_unreachable(ended.text):
-            raise _not_fetched(batch, ended)
+            raise _not_fetched(batch, ended, again)
         progress.say(f"packages: the index did not answer, attempt {attempt + 1} of {ATTEMPTS}")
         time.sleep(PAUSE_S)
 
@@ -294,7 +300,7 @@ def _wrong_bytes(batch: Sequence[WheelPin]) -> VerificationRefused:
     )
 
 
-def _not_fetched(batch: Sequence[WheelPin], ended: process.Completed) -> Failed:
+def _not_fetched(batch: Sequence[WheelPin], ended: process.Completed, again: str) -> Failed:
     said = ended.lines[-1] if ended.lines else "pip said nothing"
     if _is_unreachable(ended.text):
         return Failed(
@@ -302,7 +308,7 @@ def _not_fetched(batch: Sequence[WheelPin], ended: process.Completed) -> Failed:
             f"the package index could not be reached for: {_names(batch)}",
             context=said,
             hint="check network, proxy and index with: python3 -m pip config list; "
-            f"then go on where it stopped with: {RETRY}",
+            f"then go on where it stopped with: {again}",
             fault=Fault.HOST,
         )
     return Failed(
@@ -310,6 +316,6 @@ def _not_fetched(batch: Sequence[WheelPin], ended: process.Completed) -> Failed:
         f"the package index does not offer: {_names(batch)}",
         context=said,
         hint="see which index pip uses with: python3 -m pip config list; "
-        f"then go on where it stopped with: {RETRY}",
+        f"then go on where it stopped with: {again}",
         fault=Fault.HOST,
     )

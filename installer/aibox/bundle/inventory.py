@@ -13,8 +13,9 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from aibox import digest
 from aibox.bundle import licences
-from aibox.bundle.manifest import Component, Kind, ProgramListing
+from aibox.bundle.manifest import Component, Kind, ProgramFile, ProgramListing
 from aibox.lock import Role, Wheel
+from aibox.objects import image_files
 from aibox.pins import (
     Blob,
     FilePin,
@@ -76,15 +77,18 @@ def take(
     program: ProgramParts,
     objects: Collection[str] | None = None,
     stated: Mapping[str, str] | None = None,
+    derived: Iterable[ProgramFile] = (),
 ) -> tuple[Part, ...]:
     """All parts, sorted by kind, name and version; the same part of several releases is one.
 
     With `objects` (digests) only those files count, and a part without any is left out. `stated`
-    are licences of system packages by digest, for those whose pin does not know theirs.
+    are licences of system packages by digest, for those whose pin does not know theirs. `derived`
+    are the indexes of package repositories.
     """
     found: dict[tuple[str, str, str], Part] = {}
     for part in (
         *_of_program(program),
+        _ours("aibox-repositories", {file.path: _blob(file) for file in derived}),
         *(p for release in releases for p in _of(release, stated or {})),
     ):
         kept = _only(part, objects)
@@ -134,20 +138,10 @@ def _of(release: Release, stated: Mapping[str, str]) -> Iterator[Part]:
 
 
 def _of_program(program: ProgramParts) -> Iterator[Part]:
-    files = {file.path: Blob(sha256=file.sha256, size=file.size) for file in program.listing.files}
-    yield Part(
-        kind=Kind.PROJECT,
-        name="aibox",
-        version=program.version,
-        licence="Apache-2.0",
-        redistribution=Redistribution.ALLOW,
-        owner="aibox",
-        files=files,
-    )
+    files = {file.path: _blob(file) for file in program.listing.files}
+    yield _ours("aibox", files, program.version)
     for file in program.listing.wheels:
-        filename = file.path.rsplit("/", 1)[-1]
-        blob = Blob(sha256=file.sha256, size=file.size)
-        yield _program_wheel(filename, blob, program.stated)
+        yield _program_wheel(file.path.rsplit("/", 1)[-1], _blob(file), program.stated)
     for machine, tar in program.listing.interpreters.items():
         yield Part(
             kind=Kind.INTERPRETER,
@@ -159,6 +153,22 @@ def _of_program(program: ProgramParts) -> Iterator[Part]:
             files={f"cpython-{machine}.tar": tar},
             url=PackageName("generic", "", "cpython", program.python, (("arch", machine),)),
         )
+
+
+def _ours(name: str, files: Mapping[str, Blob], version: str = "") -> Part:
+    return Part(
+        kind=Kind.PROJECT,
+        name=name,
+        version=version or content_digest(files)[:12],
+        licence="Apache-2.0",
+        redistribution=Redistribution.ALLOW,
+        owner="aibox",
+        files=files,
+    )
+
+
+def _blob(file: ProgramFile) -> Blob:
+    return Blob(sha256=file.sha256, size=file.size)
 
 
 def _program_wheel(filename: str, blob: Blob, stated: Mapping[str, tuple[str, str]]) -> Part:
@@ -226,9 +236,9 @@ def _image(pin: ImagePin) -> Part:
     if ":" in pin.reference.rsplit("/", 1)[-1]:
         repository, _, tag = pin.reference.rpartition(":")
     files = {
-        f"{found.platform}/{blob.sha256}": blob
+        f"{found.platform}/{name}": blob
         for found in pin.platforms
-        for blob in (found.manifest, found.config, *found.layers)
+        for name, blob in image_files(found).items()
     }
     qualifiers = (("repository_url", repository), *((("tag", tag),) if tag else ()))
     name = repository.rsplit("/", 1)[-1]

@@ -98,6 +98,17 @@ class Partial:
         self.parts.mkdir()
 
 
+def require_free(target: Path) -> None:
+    """Raise what writing a bundle there would, before hours of work; leaves no work folder that
+    was not there."""
+    work = Partial(target)
+    kept = os.path.lexists(work.root)
+    with ExitStack() as closing:
+        work.hold(closing)
+        if not kept:
+            shutil.rmtree(work.root)
+
+
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)

@@ -143,8 +143,8 @@ def fitting(release: Release, gathered: Gathered) -> list[Blob]:
 
 
 def _absent(gathered: Gathered, needed: Mapping[str, Blob]) -> list[Absent]:
-    reasons = dict.fromkeys(gathered.held, Reason.HELD)
-    reasons |= dict.fromkeys(gathered.brought, Reason.OPERATOR)
+    reasons = dict.fromkeys(gathered.brought, Reason.OPERATOR)
+    reasons |= dict.fromkeys(gathered.held, Reason.HELD)
     return [
         Absent(sha256=sha256, size=blob.size, reason=reasons[sha256])
         for sha256, blob in needed.items()
@@ -161,6 +161,7 @@ def _describe(
         ProgramParts(gathered.version, gathered.listing, gathered.stated),
         needed.keys(),
         gathered.licences,
+        gathered.derived,
     )
     listing = writer.add_bytes(digest.canonical_json(gathered.listing.model_dump(mode="json")))
     entries = tuple(_entry(release, gathered, writer) for release in gathered.releases)
@@ -177,7 +178,7 @@ def _describe(
         program=Program(version=gathered.version, listing=listing),
         created=gathered.lock.date,
         lock=lock,
-        content=digest.of_json([lock, listing.sha256, [entry.id for entry in entries]]),
+        content=digest.of_json([lock, _program(gathered), [entry.id for entry in entries]]),
         architectures=gathered.architectures,
         pythons=gathered.pythons,
         releases=entries,
@@ -191,6 +192,16 @@ def _describe(
         upstream=gathered.upstream,
     )
     return description, named
+
+
+def _program(gathered: Gathered) -> str:
+    """The digest of the project's own files: all of the program that the lock does not tell.
+
+    Not of the listing: a delta has the packages and the interpreter of one host, and its content
+    is that of the bundle for all.
+    """
+    files = {file.path: [file.executable, file.sha256] for file in gathered.listing.files}
+    return digest.of_json(files)
 
 
 def _entry(release: Release, gathered: Gathered, writer: BundleWriter) -> ReleaseEntry:

@@ -13,6 +13,7 @@ from aibox import process
 from aibox.bundle.program import Files
 from aibox.content import Content, belongs_to_program
 from aibox.errors import Failed, Fault
+from aibox.process import Completed
 
 _LIMIT_S = 60
 _TRACKED = re.compile(r"(?P<mode>100644|100755) [0-9a-f]+ 0\t(?P<path>[^\"].*)")
@@ -28,16 +29,20 @@ def program_files(content: Content) -> Files:
     return dict(_read(content, line) for line in lines)
 
 
+def uncommitted(content: Content) -> tuple[str, ...]:
+    """Paths of the program's files that are packed otherwise than they were last committed.
+
+    That is allowed, the lock is reviewed and the program is signed as it is; but nobody could make
+    the same bundle out of the commit.
+    """
+    done, lines = _git(content, "diff", "--name-only", "--relative", "HEAD")
+    if done.status != 0:
+        return ("everything: the checkout has no commit",)
+    return tuple(path for path in lines if belongs_to_program(path))
+
+
 def _tracked(content: Content) -> Iterable[str]:
-    lines: list[str] = []
-    # The owner of a checkout may be somebody else, for example when root packs it.
-    settings = ("-c", f"safe.directory={content.root}", "-c", "core.quotePath=false")
-    done = process.run(
-        ("git", *settings, "-C", content.root, "ls-files", "--stage"),
-        environment=process.environment(),
-        timeout_s=_LIMIT_S,
-        on_line=lines.append,
-    )
+    done, lines = _git(content, "ls-files", "--stage")
     if done.status != 0:
         raise Failed(
             "not-a-checkout",
@@ -47,6 +52,19 @@ def _tracked(content: Content) -> Iterable[str]:
             fault=Fault.YOU,
         )
     return lines
+
+
+def _git(content: Content, *words: str) -> tuple[Completed, list[str]]:
+    lines: list[str] = []
+    # The owner of a checkout may be somebody else, for example when root packs it.
+    settings = ("-c", f"safe.directory={content.root}", "-c", "core.quotePath=false")
+    done = process.run(
+        ("git", "--no-optional-locks", *settings, "-C", content.root, *words),
+        environment=process.environment(),
+        timeout_s=_LIMIT_S,
+        on_line=lines.append,
+    )
+    return done, lines
 
 
 def _read(content: Content, line: str) -> tuple[str, tuple[bytes, bool]]:

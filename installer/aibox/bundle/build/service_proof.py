@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aibox import process
+from aibox.bundle.build.assembly import Gathered
 from aibox.bundle.manifest import Proof
 from aibox.errors import Failed, Fault
 from aibox.process import Completed
@@ -29,14 +30,15 @@ _PROBE_S = 30.0
 _MODULE = "aibox.bundle.build.without_network"
 
 
-def prove(release: Release, bundle: Path, architectures: Sequence[str], report: Report) -> Proof:
-    """Install the unsigned `bundle` of this one release, stop it, and remove its folder.
+def prove(gathered: Gathered, bundle: Path, report: Report) -> Proof:
+    """Install the unsigned `bundle` of the one release, stop it, and remove its folder.
 
     A builder that cannot do that says so in the proof. Raises `Failed` (`release-does-not-start`)
     when the release does not come up or does not answer: such a bundle is not made.
     """
+    (release,) = gathered.releases
     what = f"{release.profile}: its services start and answer from the bundle, with no network"
-    if reason := why_not(release, architectures):
+    if reason := why_not(gathered):
         return Proof(what=what, proven=False, reason=f"not proven on this builder: {reason}")
     report(Progress(STEP, f"{release.profile}: installing it here, with no network"))
     with _box() as (home, box):
@@ -52,18 +54,38 @@ def prove(release: Release, bundle: Path, architectures: Sequence[str], report: 
     return Proof(what=what, proven=True)
 
 
-def why_not(release: Release, architectures: Sequence[str]) -> str:
-    """Why this machine cannot prove it, or nothing."""
+def why_not(gathered: Gathered) -> str:
+    """Why this machine cannot prove the one release, or nothing."""
+    (release,) = gathered.releases
+    machine, brought = os.uname().machine, _brought(release, gathered)
     if release.runtime is not Runtime.PROCESS:
         return "its services run in containers, which the builder does not start"
-    if os.uname().machine not in architectures:
-        return f"it is a {os.uname().machine}, the bundle is for {', '.join(architectures)}"
+    if brought:
+        return f"its operator brings {', '.join(brought)}"
+    if machine not in gathered.architectures:
+        return f"it is a {machine}, the bundle is for {', '.join(gathered.architectures)}"
+    if machine not in gathered.listing.interpreters and not _has_python(gathered.pythons):
+        return f"it has no Python {' or '.join(gathered.pythons)}, nor has the bundle"
     if shutil.which("unshare") is None:
         return "unshare is missing"
     probe = process.run(
         [*_alone(), "true"], environment=_python_path(process.environment()), timeout_s=_PROBE_S
     )
     return "" if probe.status == 0 else f"the network cannot be taken away: {probe.text[-200:]}"
+
+
+def _brought(release: Release, gathered: Gathered) -> list[str]:
+    """The models of a release that its operator brings."""
+    return [
+        model.name
+        for model in release.models
+        if any(file.sha256 in gathered.brought for file in model.files)
+    ]
+
+
+def _has_python(versions: Sequence[str]) -> bool:
+    """Whether the launcher of the bundle finds an interpreter that there are packages for."""
+    return any(shutil.which(f"python{version}") for version in versions)
 
 
 def _alone() -> list[str]:

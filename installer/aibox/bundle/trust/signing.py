@@ -101,13 +101,8 @@ def sign_manifest(
     """
     chain = metadata.follow(key_folder.read_roots(folder))
     held = key_folder.read_revocations(folder)
-    revoked = read_revocations(held, chain[-1]).keys if held else ()
-    payload = _payload(description, named, sequence)
-    usable = set(chain[-1].keys(RELEASE)).difference(revoked)
-    present = key_folder.present(folder, KeyKind.RELEASE)
-    signers = [key for name, key in present.items() if name in usable]
-    _require_threshold(chain[-1], RELEASE, signers)
-    manifest = _sealed(payload, signers)
+    signers = _signers(folder, chain[-1], held)
+    manifest = _sealed(_payload(description, named, sequence), signers)
     head = Head(
         manifest=manifest,
         ssh_signature=ssh_signature.sign(signers[0], manifest),
@@ -117,6 +112,22 @@ def sign_manifest(
     made = start_of(description.created)
     judge(head, Terms(trusted=chain[-1].data, floors=Floors(), now=made))
     return head
+
+
+def require_keys(folder: Path) -> None:
+    """Raise what `sign_manifest` would of this folder, before there is anything to sign."""
+    chain = metadata.follow(key_folder.read_roots(folder))
+    _signers(folder, chain[-1], key_folder.read_revocations(folder))
+
+
+def _signers(folder: Path, root: TrustedRoot, held: bytes | None) -> list[SigningKey]:
+    """The release keys in the folder that still hold, if they are enough."""
+    revoked = read_revocations(held, root).keys if held else ()
+    usable = set(root.keys(RELEASE)).difference(revoked)
+    present = key_folder.present(folder, KeyKind.RELEASE)
+    signers = [key for name, key in present.items() if name in usable]
+    _require_threshold(root, RELEASE, signers)
+    return signers
 
 
 def unsigned_manifest(description: Description, named: Mapping[str, Blob], sequence: int) -> Head:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pin_examples as pins
+from aibox import objects
 from aibox.bundle import inventory
 from aibox.bundle.inventory import Part, ProgramParts
 from aibox.bundle.manifest import Kind, ProgramFile
@@ -34,7 +35,7 @@ def test_every_kind_of_thing_is_a_part() -> None:
 def test_a_part_has_the_size_of_its_different_objects() -> None:
     two = (pins.platform("linux/amd64"), pins.platform("linux/arm64"))
     image = named(inventory.take([release(images=(pins.image(platforms=two),))], PROGRAM))
-    shared = len("base layer")
+    shared = len("base layer") + len(objects.IMAGE_VERSION)
     own = sum(len(f"{what} linux/amd64 ") for what in ("manifest", "config", "layer"))
     assert image["image engine"].size == shared + 2 * own
 
