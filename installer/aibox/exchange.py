@@ -203,7 +203,7 @@ def _checked_releases(received: Received) -> list[str]:
     told = []
     for entry in received.description.releases:
         for architecture in received.description.architectures:
-            made = receiving.release_of(received, entry.profile, architecture)
+            made = receiving.whole_release(received, entry, architecture)
             for model in made.models:
                 for file in model.files:
                     opener = received.carried.get(file.sha256 or "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,18 +21,20 @@ from aibox import digest, objects, release, trusting
 from aibox.box.trust_store import TrustStore
 from aibox.bundle import checking, index
 from aibox.bundle.checking import ContentReport
+from aibox.bundle.finding import printable, unreadable
 from aibox.bundle.layout import (
     BLOBS,
     INDEX_LIMIT,
     MANIFEST,
+    MANIFEST_LIMIT,
     REVOCATIONS,
     SSH_SIGNATURE,
     root_version,
 )
-from aibox.bundle.manifest import Carried, Description, Index, ProgramListing, Reason
+from aibox.bundle.manifest import Carried, Description, Index, ProgramListing, ReleaseEntry
 from aibox.bundle.media import Media
 from aibox.bundle.source import Opener, opener
-from aibox.bundle.trust.head import Head, Verified, read_unverified
+from aibox.bundle.trust.head import Head, Unverified, Verified, read_unverified
 from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.objects import Placed
 from aibox.pins import Blob
@@ -113,12 +115,13 @@ def _judged(trust: TrustStore, media: Media, terms: Terms, report: Report) -> Re
     for notice in notices:
         report(Progress(STEP, notice))
     description = said.description
-    _require_format(description)
     found = index.parse(media.read_blob(description.index, INDEX_LIMIT))
     program = _program(media, description)
     index.check(found, said.named.values(), _program_blobs(program))
-    if verified is not None and verified.revocations is not None:
-        verified.revocations.refuse_blobs(_digests(found))
+    if isinstance(said, Unverified):
+        trusting.refuse_revoked(trust, head, said, _digests(found))
+    elif said.revocations is not None:
+        said.revocations.refuse_blobs(_digests(found))
     _refuse_wrong_files(checking.check_sizes(media, said.named, found))
     return Received(
         media=media,
@@ -171,7 +174,8 @@ def _voucher(
 
 def _read_root(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(MANIFEST_LIMIT + 1)
     except OSError as error:
         raise BadUsage(
             "root-unreadable",
@@ -180,16 +184,6 @@ def _read_root(path: Path) -> bytes:
             "./aibox trust add ROOT",
             fault=Fault.YOU,
         ) from error
-
-
-def _require_format(description: Description) -> None:
-    if description.format != 1:
-        raise BadUsage(
-            "bundle-too-new",
-            f"the bundle has format {description.format}; this aibox reads up to 1",
-            hint="use the command line in the bundle itself: sh BUNDLE/aibox install",
-            fault=Fault.YOU,
-        )
 
 
 def _digests(found: Index) -> set[str]:
@@ -203,7 +197,7 @@ def _program(media: Media, description: Description) -> ProgramListing:
     try:
         return ProgramListing.model_validate_json(media.read_blob(listing, INDEX_LIMIT))
     except ValidationError as error:
-        raise _malformed("the listing of the program", error) from error
+        raise _malformed("the listing of the program", _first_line(error)) from error
 
 
 def _program_blobs(program: ProgramListing) -> list[Blob]:
@@ -221,7 +215,7 @@ def _openers(media: Media, found: Index, terms: Terms) -> dict[str, Opener]:
         for item in found.carried
         if not media.missing_volumes or _is_here(media, item)
     }
-    wanted = {item.sha256: item.size for item in found.absent if item.reason is Reason.OPERATOR}
+    wanted = {item.sha256: item.size for item in found.absent}
     return openers | {
         sha256: opener(path) for sha256, path in _brought(terms.weights, wanted).items()
     }
@@ -255,20 +249,61 @@ def _brought(folders: Sequence[Path], wanted: Mapping[str, int]) -> dict[str, Pa
                 "./aibox install --bundle BUNDLE --weights FOLDER",
                 fault=Fault.YOU,
             )
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.stat().st_size in sizes:
-                with path.open("rb", buffering=0) as stream:
-                    found.setdefault(digest.of_stream(stream)[0], path)
+        for sha256, path in _hashed(folder, sizes):
+            found.setdefault(sha256, path)
     return {sha256: path for sha256, path in found.items() if sha256 in wanted}
 
 
-def release_of(received: Received, profile: str | None, architecture: str) -> Release:
-    """The release of a profile, out of the bundle; the only one when no profile is named.
+def _hashed(folder: Path, sizes: Collection[int]) -> Iterator[tuple[str, Path]]:
+    """Digest and path of the files of one of these sizes; `Failed` when a medium fails."""
+    path = folder
+    try:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.stat().st_size in sizes:
+                with path.open("rb", buffering=0) as stream:
+                    yield digest.of_stream(stream)[0], path
+    except OSError as error:
+        raise unreadable(printable(str(path)), error) from error
 
-    Raises `BadUsage` (`bundle-lacks-profile`, `bundle-for-another-architecture`) and
-    `VerificationRefused` (`release-unresolved`, `index-incomplete`).
+
+def release_of(received: Received, profile: str | None, architecture: str) -> Release:
+    """The release of a profile for this host; the only one when no profile is named.
+
+    Raises `BadUsage` (`bundle-lacks-profile`, `bundle-for-another-architecture`,
+    `bundle-for-another-python`), and as `whole_release` does.
     """
-    entries = {entry.profile: entry for entry in received.description.releases}
+    entry = _entry_of(received.description, profile)
+    _refuse_other_host(received.description, architecture)
+    return whole_release(received, entry, architecture)
+
+
+def whole_release(received: Received, entry: ReleaseEntry, architecture: str) -> Release:
+    """A release of the bundle, with every object it needs in the index, whatever host this is.
+
+    Raises `VerificationRefused`: `bundle-malformed`, `release-unresolved`, `index-incomplete`.
+    """
+    manifest = entry.manifest
+    made = _parsed(received.blob(manifest.sha256, manifest.size, _RELEASE_LIMIT))
+    if (made.id, made.profile) != (entry.id, entry.profile):
+        raise _malformed("a release", "it is another one than bundle.json says")
+    _refuse_unresolved(made)
+    builds = (
+        file
+        for wheel in made.wheels
+        for file in wheel.files
+        if objects.fits(file.filename, received.description.pythons, (architecture,))
+    )
+    needed = (
+        *objects.of_release(made, architecture),
+        *objects.wheels(builds),
+        *derived(received, architecture),
+    )
+    index.check(received.index, received.named.values(), map(_blob, needed))
+    return made
+
+
+def _entry_of(description: Description, profile: str | None) -> ReleaseEntry:
+    entries = {entry.profile: entry for entry in description.releases}
     name = profile or (next(iter(entries)) if len(entries) == 1 else "")
     if name not in entries:
         raise BadUsage(
@@ -280,41 +315,42 @@ def release_of(received: Received, profile: str | None, architecture: str) -> Re
             hint=f"name one of them: ./aibox install --profile {next(iter(entries))}",
             fault=Fault.YOU,
         )
-    manifest = entries[name].manifest
-    made = _parsed(received.blob(manifest.sha256, manifest.size, _RELEASE_LIMIT))
-    _refuse_unfit(received, made, architecture)
-    placed = objects.of_release(made, architecture)
-    index.check(received.index, received.named.values(), map(_blob, placed))
-    return made
+    return entries[name]
 
 
 def _parsed(manifest: bytes) -> Release:
     try:
-        return release.Release.model_validate_json(manifest)
+        made = release.Release.model_validate_json(manifest)
     except ValidationError as error:
-        raise _malformed("the manifest of a release", error) from error
+        raise _malformed("a release", _first_line(error)) from error
+    if made.format != release.FORMAT:
+        raise _malformed("a release", f"it has format {made.format}, not {release.FORMAT}")
+    return made
 
 
-def _refuse_unfit(received: Received, made: Release, architecture: str) -> None:
-    if architecture not in received.description.architectures:
+def _refuse_other_host(description: Description, architecture: str) -> None:
+    if architecture not in description.architectures:
         raise BadUsage(
             "bundle-for-another-architecture",
             f"this host is {architecture}; the bundle is for "
-            f"{', '.join(received.description.architectures)}",
+            f"{', '.join(description.architectures)}",
             hint="ask for one for this host, made with: "
             f"./aibox bundle build --architecture {architecture}",
             fault=Fault.YOU,
         )
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if version not in received.description.pythons:
+    if version not in description.pythons:
         raise BadUsage(
             "bundle-for-another-python",
             f"this command runs on Python {version}; the bundle has packages for "
-            f"{', '.join(received.description.pythons)}",
+            f"{', '.join(description.pythons)}",
             hint="use the command line in the bundle, which brings what it needs: "
             "sh BUNDLE/aibox install",
             fault=Fault.YOU,
         )
+
+
+def _refuse_unresolved(made: Release) -> None:
     if names := release.unresolved(made):
         raise VerificationRefused(
             "release-unresolved",
@@ -395,10 +431,15 @@ def _blob(item: Placed) -> Blob:
     return Blob(sha256=item.sha256, size=item.size)
 
 
-def _malformed(what: str, error: ValidationError) -> VerificationRefused:
+def _first_line(error: ValidationError) -> str:
+    return str(error).splitlines()[0]
+
+
+def _malformed(what: str, facts: str) -> VerificationRefused:
     return VerificationRefused(
         "bundle-malformed",
-        f"{what} in the bundle cannot be read: {str(error).splitlines()[0]}",
+        f"{what} in the bundle cannot be read",
+        context=facts,
         hint="ask its maker for it again, then: ./aibox bundle verify BUNDLE",
         fault=Fault.UPSTREAM,
     )

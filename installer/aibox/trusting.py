@@ -7,7 +7,7 @@ The packager's side (`init`, `rotate`, `revoke`) works on a folder of keys and k
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 
@@ -16,7 +16,7 @@ from aibox.box.trust_store import ChainFloors, TrustStore
 from aibox.bundle.trust import envelope, have, keys, metadata, revocations, verification
 from aibox.bundle.trust.envelope import Envelope
 from aibox.bundle.trust.have import Holdings
-from aibox.bundle.trust.head import Floors, Head, Verified, verify
+from aibox.bundle.trust.head import Floors, Head, Unverified, Verified, verify
 from aibox.bundle.trust.keys import SigningKey
 from aibox.bundle.trust.metadata import TrustedRoot, fingerprint
 from aibox.bundle.trust.refusals import refused
@@ -39,6 +39,7 @@ __all__ = [
     "chains",
     "fingerprint",
     "init",
+    "refuse_revoked",
     "revoke",
     "rotate",
     "sign_have",
@@ -173,6 +174,21 @@ def verify_head(
         allow_downgrade=allow_downgrade,
         allow_expired=allow_expired,
     )
+
+
+def refuse_revoked(
+    store: TrustStore, head: Head, said: Unverified, digests: Collection[str]
+) -> None:
+    """What anybody this box trusts has revoked is refused, also where nobody vouches for it.
+
+    `digests` are those of all objects and blobs. Raises `VerificationRefused`: `bundle-revoked`.
+    """
+    for chain in chains(store):
+        if chain.revocations is not None:
+            verification.refuse_revoked(
+                head.manifest, said.description, said.named, chain.revocations
+            )
+            chain.revocations.refuse_blobs(digests)
 
 
 def accept(store: TrustStore, verified: Verified) -> Chain:

@@ -15,6 +15,10 @@ _MATERIAL = f"give a file like 2.root.json or revoked.json, as its maker sent it
 WAYS_OUT: dict[str, tuple[Fault, str]] = {
     "bundle-too-large": (Fault.UPSTREAM, _DAMAGED),
     "bundle-malformed": (Fault.UPSTREAM, _DAMAGED),
+    "bundle-too-new": (
+        Fault.YOU,
+        "use the command line that it brings, in the folder of the bundle: sh ./aibox install",
+    ),
     "bundle-unsigned": (
         Fault.UPSTREAM,
         f"its maker signs it with: {_BUILD} --profile NAME --output DIR --sign DIR; to use it all "

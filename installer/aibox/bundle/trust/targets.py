@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from aibox.bundle.manifest import FORMAT, Description
 from aibox.bundle.trust.envelope import Envelope, encode, malformed
+from aibox.bundle.trust.refusals import refused
 from aibox.digest import canonical_json
 from aibox.pins import Blob, Size
 from aibox.schema import Model, RelativePath, Sha256
@@ -78,11 +79,12 @@ class Statement:
 
 
 def read(envelope: Envelope) -> Statement:
-    """What is said in an envelope, or `bundle-malformed`: nothing is guessed, nothing passed over.
+    """What is said in an envelope: nothing is guessed, nothing passed over.
 
     Writing what was read gives the same bytes again, so no field may be missing, of another type
-    or unknown.
+    or unknown. Raises `VerificationRefused`: `bundle-too-new`, `bundle-malformed`.
     """
+    _refuse_later(envelope.signed.get("aibox"))
     try:
         found = _Targets.model_validate(envelope.signed)
         if found.aibox.format != FORMAT:
@@ -100,6 +102,15 @@ def read(envelope: Envelope) -> Statement:
             for path, item in found.targets.items()
         },
     )
+
+
+def _refuse_later(description: object) -> None:
+    """A later format may say anything else in other words."""
+    found = description.get("format") if isinstance(description, dict) else None
+    if type(found) is int and found > FORMAT:
+        raise refused(
+            "bundle-too-new", f"the bundle has format {found}; this aibox reads up to {FORMAT}"
+        )
 
 
 def parse_time(text: str) -> datetime.datetime:

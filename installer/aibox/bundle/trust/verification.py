@@ -25,10 +25,11 @@ else is final.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from aibox import digest
+from aibox.bundle.manifest import Description
 from aibox.bundle.trust import envelope, metadata, revocations, ssh_signature, targets
 from aibox.bundle.trust.envelope import Envelope
 from aibox.bundle.trust.head import Floors, Head, Notice, Signer, Verified
@@ -38,6 +39,7 @@ from aibox.bundle.trust.refusals import refused
 from aibox.bundle.trust.revocations import Revocations
 from aibox.bundle.trust.targets import Statement, start_of
 from aibox.errors import VerificationRefused
+from aibox.pins import Blob
 
 CLOCK_TOLERANCE = datetime.timedelta(days=1)
 """A date is signed without a time zone, so a clock may differ by that much and be right."""
@@ -74,7 +76,7 @@ def judge(head: Head, terms: Terms) -> Verified:
         *_order(said, revoked, terms),
     )
     if revoked:
-        _refuse_revoked(head.manifest, said, revoked)
+        refuse_revoked(head.manifest, said.description, said.named, revoked)
     return Verified(
         description=said.description,
         sequence=said.sequence,
@@ -262,15 +264,16 @@ def _order(said: Statement, revoked: Revocations | None, terms: Terms) -> Iterat
             yield Notice(reference, message)
 
 
-def _refuse_revoked(manifest: bytes, said: Statement, revoked: Revocations) -> None:
+def refuse_revoked(
+    manifest: bytes, description: Description, named: Mapping[str, Blob], revoked: Revocations
+) -> None:
     """Rule 9, as far as the manifest reaches; the rest is asked of `refuse_blobs` as it is met."""
-    description = said.description
     names = {digest.of_bytes(manifest), description.content}
     if found := sorted(names.intersection(revoked.bundles)):
         raise refused("bundle-revoked", "the bundle was revoked", found[0])
     revoked.refuse_blobs(
         [
-            *(blob.sha256 for blob in said.named.values()),
+            *(blob.sha256 for blob in named.values()),
             *(release.manifest.sha256 for release in description.releases),
             *(description.index.sha256, description.sbom.sha256),
             description.program.listing.sha256,

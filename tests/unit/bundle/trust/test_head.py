@@ -95,8 +95,9 @@ def test_a_field_that_is_not_as_it_would_be_written_is_refused(field: str, value
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", 2),
+        ("format", 0),
         ("format", True),
+        ("format", "2"),
         ("size", "100"),
         ("size", -1),
         ("created", "2027-03-01T00:00:00"),
@@ -110,6 +111,15 @@ def test_a_description_of_another_form_is_refused(field: str, value: object) -> 
     with pytest.raises(VerificationRefused) as error:
         read_unverified(sealed(signed, [RELEASE_KEY]))
     assert error.value.reference == "bundle-malformed"
+
+
+@pytest.mark.parametrize("more", [{}, {"surprise": 1}])
+def test_a_description_of_a_later_format_is_called_so(more: dict[str, object]) -> None:
+    signed = dict(envelope.parse(head().manifest, "bundle").signed)
+    signed["aibox"] = signed["aibox"] | {"format": 2} | more
+    with pytest.raises(VerificationRefused, match="reads up to 1") as error:
+        read_unverified(sealed(signed, [RELEASE_KEY]))
+    assert error.value.reference == "bundle-too-new"
 
 
 @pytest.mark.parametrize("field", ["proofs", "upstream"])
