@@ -112,6 +112,7 @@ def _admit(lock: ModelsLock, chosen: Sequence[Profile], order: Order, scope: Sco
         for_operator=order.for_operator,
     )
     admission.require_wheels((*lock.wheel, *lock.program), scope.architectures, scope.pythons)
+    admission.require_sources(releases, scope.architectures)
     if order.sign is None:
         admission.require_key(releases, scope.architectures)
     else:

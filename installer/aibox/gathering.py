@@ -38,7 +38,6 @@ from aibox.bundle.images import problems as image_problems
 from aibox.bundle.manifest import ProgramFile, Proof, SignatureCheck
 from aibox.bundle.source import Checkout
 from aibox.content import Content
-from aibox.errors import BadUsage, Fault
 from aibox.lock import ModelsLock, Wheel, WheelFile
 from aibox.pins import Blob, FilePin, ImagePin, PackageFormat, PackageSet
 from aibox.progress import Meter, Progress, Report
@@ -212,21 +211,14 @@ class _Gathering:
         return self.sources[blob.sha256].open("rb")
 
     def _files(self, pins: Iterable[FilePin]) -> None:
-        requests = [self._request(pin) for pin in pins]
+        requests = [
+            download.Request(pin.address, pin.sha256, pin.size, pin.filename)
+            for pin in pins
+            if pin.address is not None and pin.sha256 is not None and pin.size is not None
+        ]
         download.fetch(requests, self.cache, self.report, step=STEP)
         for request in requests:
             self._cached(request.sha256, request.size)
-
-    def _request(self, pin: FilePin) -> download.Request:
-        if pin.address is None or pin.sha256 is None or pin.size is None:
-            raise BadUsage(
-                "file-without-address",
-                f"models.lock does not say where {pin.name} can be fetched",
-                context=f"its pin was read from: {pin.source}",
-                hint="name its address in the profile's [[file]], then: ./aibox lock",
-                fault=Fault.YOU,
-            )
-        return download.Request(pin.address, pin.sha256, pin.size, pin.filename)
 
     # -- packages of operating systems ----------------------------------------------------------
 

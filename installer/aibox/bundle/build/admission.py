@@ -12,7 +12,7 @@ from aibox.bundle.packages import python_folder, targets
 from aibox.bundle.trust.have import Holdings
 from aibox.errors import BadUsage, Fault
 from aibox.lock import ModelsLock, Wheel
-from aibox.pins import PackageSet, Pin, Redistribution
+from aibox.pins import PackageSet, Pin, Redistribution, State
 from aibox.release import Release
 
 COMMAND = "./aibox bundle build"
@@ -169,3 +169,26 @@ def require_key(releases: Iterable[Release], architectures: Iterable[str]) -> No
                 hint=f"make keys with: ./aibox trust init DIR, then: {COMMAND} --sign DIR",
                 fault=Fault.YOU,
             )
+
+
+def require_sources(releases: Iterable[Release], architectures: Iterable[str]) -> None:
+    """What is pinned can be fetched: images are built for the hosts, files have an address.
+
+    Raises `BadUsage`: `image-does-not-fit`, `file-without-address`. What is unresolved is completed
+    first, and asked about again.
+    """
+    machines = tuple(architectures)
+    for release in releases:
+        for image in release.images:
+            if image.state is State.RESOLVED:
+                for machine in machines:
+                    objects.platform(image, machine)
+        for file in release.files:
+            if file.state is State.RESOLVED and file.address is None:
+                raise BadUsage(
+                    "file-without-address",
+                    f"models.lock does not say where {file.name} can be fetched",
+                    context=f"its pin was read from: {file.source}",
+                    hint="name its address in the profile's [[file]], then: ./aibox lock",
+                    fault=Fault.YOU,
+                )
