@@ -137,6 +137,7 @@ def _checkout(place: Workplace, wish: Wish, name: str | None) -> _Origin:
             fault=Fault.YOU,
         )
     made = release.make(lock.load(lockfile), profile.load(place.content.profiles, name))
+    release.refuse_unresolved(made)
     place.say("verify", f"{len(made.artifacts)} files against {lockfile.name}")
     return _Origin(made, source.Checkout((lockfile.parent, place.content.root)).openers(made))
 

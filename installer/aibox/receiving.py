@@ -351,13 +351,7 @@ def _refuse_other_host(description: Description, architecture: str) -> None:
 
 
 def _refuse_unresolved(made: Release) -> None:
-    if names := release.unresolved(made):
-        raise VerificationRefused(
-            "release-unresolved",
-            f"no digest is known of: {', '.join(names)}",
-            hint="its maker completes it with: ./aibox lock",
-            fault=Fault.UPSTREAM,
-        )
+    release.refuse_unresolved(made)
 
 
 def derived(received: Received, architecture: str) -> tuple[Placed, ...]:

@@ -13,7 +13,7 @@ from typing import Annotated, Protocol, TypeVar
 from pydantic import Field, ValidationError
 
 from aibox import digest
-from aibox.errors import BadUsage, Fault, NeedsPerson
+from aibox.errors import BadUsage, Fault, NeedsPerson, VerificationRefused
 from aibox.lock import Golden, ModelsLock, Role, Wheel, tuning_of
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, State
 from aibox.profile import Embedding, GatePolicy, Profile, Requires, Runtime, Tuning
@@ -127,6 +127,17 @@ def unresolved(release: Release) -> tuple[str, ...]:
     """What of a release has no digest yet, by name: a build completes it, a box refuses it."""
     pins: tuple[Pin, ...] = (*release.models, *release.images, *release.packages, *release.files)
     return tuple(pin.name for pin in pins if pin.state is State.UNRESOLVED)
+
+
+def refuse_unresolved(release: Release) -> None:
+    """Raise `VerificationRefused` (`release-unresolved`) while some of it has no digest."""
+    if names := unresolved(release):
+        raise VerificationRefused(
+            "release-unresolved",
+            f"no digest is known of: {', '.join(names)}",
+            hint="its maker completes it with: ./aibox lock",
+            fault=Fault.UPSTREAM,
+        )
 
 
 def parse(manifest: bytes) -> Release:

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pin_examples
 from aibox import plan as plans
 from aibox import release as releases
-from aibox.errors import BadUsage, Failed, NeedsPerson
+from aibox.errors import BadUsage, Failed, NeedsPerson, VerificationRefused
 from aibox.plan import Current, Plan
 from aibox.release import Release
 from aibox.render import render, render_unit, toml_value
@@ -177,3 +178,11 @@ def test_the_differences_of_two_releases_are_listed_for_status() -> None:
 def test_inputs_do_not_depend_on_the_order_of_rendering() -> None:
     rendered = render(make_release(), Site(), "e" * 64, TEMPLATES)
     assert replace(rendered) == rendered
+
+
+def test_what_has_no_digest_yet_is_refused_by_name() -> None:
+    unknown = pin_examples.unresolved_model()
+    incomplete = make_release().model_copy(update={"models": (unknown,)})
+    with pytest.raises(VerificationRefused, match=unknown.name):
+        releases.refuse_unresolved(incomplete)
+    releases.refuse_unresolved(make_release())
