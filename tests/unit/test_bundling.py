@@ -12,6 +12,7 @@ import pytest
 
 from aibox import bundling, digest, locking
 from aibox import lock as locks
+from aibox.bundle.build import service_proof
 from aibox.bundle.layout import BLOBS, MANIFEST
 from aibox.bundle.trust import have as haves
 from aibox.bundle.trust import key_folder, targets
