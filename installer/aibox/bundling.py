@@ -117,6 +117,7 @@ def _admit(lock: ModelsLock, chosen: Sequence[Profile], order: Order, scope: Sco
         admission.require_key(releases, scope.architectures)
     else:
         signing.require_keys(order.sign)
+        admission.require_young(lock, locking.current_date())
     partial.require_free(order.output)
 
 

@@ -65,7 +65,7 @@ def run(
     if not write:
         return check(content, names)
     return update(
-        content, names, upgrade, report, resolvers(report, sources), _today(), strict=strict
+        content, names, upgrade, report, resolvers(report, sources), current_date(), strict=strict
     )
 
 
@@ -102,7 +102,7 @@ def advance(content: Content, today: datetime.date | None = None) -> int:
     with the checkout, not pinned in the lock.
     """
     lock = locks.load(content.lockfile)
-    update = {"sequence": lock.sequence + 1, "date": today or _today()}
+    update = {"sequence": lock.sequence + 1, "date": today or current_date()}
     _replace(content.lockfile, locks.dump(lock.model_copy(update=update)))
     return lock.sequence + 1
 
@@ -199,7 +199,7 @@ def _cache() -> BlobCache:
     return BlobCache(default_folder())
 
 
-def _today() -> datetime.date:
+def current_date() -> datetime.date:
     """In UTC, so that it does not depend on where the packager sits."""
     return datetime.datetime.now(datetime.UTC).date()
 

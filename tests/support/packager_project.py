@@ -18,7 +18,7 @@ import pytest
 
 import pin_examples as pins
 import small_project
-from aibox import bundling, digest
+from aibox import bundling, digest, locking
 from aibox import lock as locks
 from aibox.bundle.build import python_packages, resolve
 from aibox.bundle.build.assembly import Made
@@ -180,6 +180,7 @@ def packager_project(
 def _surroundings(folder: Path, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_TOKEN", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL", "AIBOX_MIRRORS"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(locking, "current_date", lambda: CREATED)
     for name, value in {
         "AIBOX_CACHE": str(folder / "cache"),
         "HF_ENDPOINT": hub.address(),

@@ -584,6 +584,21 @@ def test_too_few_keys_are_said_at_once(project: PackagerProject, output: Path) -
     assert nothing_was_made(project, output)
 
 
+@pytest.mark.parametrize(("days", "young"), [(729, True), (730, False), (4000, False)])
+def test_a_bundle_that_every_box_would_refuse_for_its_age_is_not_made(
+    project: PackagerProject, output: Path, monkeypatch: pytest.MonkeyPatch, days: int, young: bool
+) -> None:
+    today = project.lock.date + datetime.timedelta(days=days)
+    monkeypatch.setattr(locking, "current_date", lambda: today)
+    if young:
+        project.build(output, sign=project.keys())
+        return
+    error = refusal(lambda: project.build(output, sign=project.keys()))
+    assert (type(error), error.reference) == (BadUsage, "lock-too-old")
+    assert error.hint.endswith("./aibox lock --next")
+    assert nothing_was_made(project, output)
+
+
 def test_a_signed_bundle_has_its_roots_and_signature(
     project: PackagerProject, output: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import product
 
@@ -9,6 +10,7 @@ from aibox import objects
 from aibox.bundle import licences
 from aibox.bundle.build import pylock
 from aibox.bundle.packages import python_folder, targets
+from aibox.bundle.trust import signing
 from aibox.bundle.trust.have import Holdings
 from aibox.errors import BadUsage, Fault
 from aibox.lock import ModelsLock, Wheel
@@ -69,6 +71,18 @@ def require_for_box(
                 hint=f"leave {option} out, the list says it: {COMMAND} --have FILE",
                 fault=Fault.YOU,
             )
+
+
+def require_young(lock: ModelsLock, today: datetime.date) -> None:
+    """A bundle's life begins with its lock; raises `BadUsage` (`lock-too-old`) when it is over."""
+    if today >= lock.date + signing.BUNDLE_LIFE:
+        raise BadUsage(
+            "lock-too-old",
+            f"models.lock is of {lock.date}, and boxes refuse a bundle of it since "
+            f"{lock.date + signing.BUNDLE_LIFE}",
+            hint="look its pins through, then give it a new date: ./aibox lock --next",
+            fault=Fault.YOU,
+        )
 
 
 def require_models(releases: Iterable[Release], without: Collection[str]) -> None:
