@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from aibox import lock, profile, receiving, release, stage
+from aibox import digest, lock, profile, receiving, release, stage
 from aibox import plan as plans
 from aibox import site as sites
 from aibox.box import host, program_link
@@ -25,7 +26,7 @@ from aibox.plan import Current, Plan, Target
 from aibox.progress import Progress, Report
 from aibox.receiving import Received, Terms
 from aibox.record import Provenance
-from aibox.release import Release
+from aibox.release import Artifact, Release
 from aibox.render import render, render_unit
 from aibox.site import Engine, Server, Site
 from aibox.stage import Material
@@ -153,7 +154,7 @@ def _prepared(
     )
     wheels = plans.select_wheels(made.wheels, target)
     environment = plans.environment_id([item.sha256 for item in wheels], target.python)
-    templates = source.templates(made, _template_openers(store, origin))
+    templates = source.templates(made, _template_openers(place, store, origin))
     rendered = render(made, site, environment, templates)
     return Prepared(
         Material(
@@ -162,7 +163,7 @@ def _prepared(
             rendered={**rendered.files, **_manifest(origin.received)},
             openers=origin.openers,
             provenance=origin.provenance,
-            missing_volumes=_missing_volumes(origin.received),
+            volumes_with=_volumes_with(origin.received),
             partly=receiving.partly(origin.received) if origin.received else {},
         ),
         render_unit(templates, str(place.root), str(launcher(place, origin.received))),
@@ -170,24 +171,29 @@ def _prepared(
     )
 
 
-def _missing_volumes(received: Received | None) -> tuple[str, ...]:
-    if received is None:
-        return ()
-    return tuple(label.missing() for label in received.media.missing_volumes)
+def _volumes_with(
+    received: Received | None,
+) -> Callable[[Mapping[str, int]], tuple[str, ...]] | None:
+    if received is None or not received.media.missing_volumes:
+        return None
+    return partial(receiving.volumes_with, received)
 
 
-def _template_openers(store: Store, origin: _Origin) -> dict[str, Opener]:
-    """How to read the templates: a delta leaves out those that the store has."""
+def _template_openers(place: Workplace, store: Store, origin: _Origin) -> dict[str, Opener]:
+    """How to read the templates: a delta leaves out those that the store has, and a volume may
+    come without them: the program that it started has the same."""
     wanted = origin.release.of_role(Role.TEMPLATES)
     held = {
         item.sha256: source.opener(store.layout.blob(item.sha256))
         for item in wanted
         if store.has(item.sha256, item.size)
     }
-    openers = {**held, **origin.openers}
+    openers = {**_templates_of(place.content, wanted), **held, **origin.openers}
     lacking = [item for item in wanted if item.sha256 not in openers]
-    if lacking and (volumes := _missing_volumes(origin.received)):
-        raise stage.volumes_missing(len(lacking), sum(item.size for item in lacking), volumes)
+    if lacking and (volumes_with := _volumes_with(origin.received)) is not None:
+        size = sum(item.size for item in lacking)
+        volumes = volumes_with({item.sha256: 0 for item in lacking})
+        raise stage.volumes_missing(len(lacking), size, volumes, taken=False)
     if lacking:
         raise stage.incomplete(
             [f"tree/{item.target}" for item in lacking],
@@ -196,6 +202,16 @@ def _template_openers(store: Store, origin: _Origin) -> dict[str, Opener]:
             bundled=origin.received is not None,
         )
     return openers
+
+
+def _templates_of(content: Content, wanted: Iterable[Artifact]) -> dict[str, Opener]:
+    """Those templates of the running program that are the wanted ones, byte for byte."""
+    paths = {item.sha256: content.root / item.source for item in wanted}
+    return {
+        sha256: source.opener(path)
+        for sha256, path in paths.items()
+        if path.is_file() and digest.of_bytes(path.read_bytes()) == sha256
+    }
 
 
 def _manifest(received: Received | None) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -21,7 +22,7 @@ from aibox import digest, objects, release, trusting
 from aibox.box.trust_store import TrustStore
 from aibox.bundle import checking, index
 from aibox.bundle.checking import ContentReport
-from aibox.bundle.finding import printable, unreadable
+from aibox.bundle.finding import Status, printable, unreadable
 from aibox.bundle.layout import (
     BLOBS,
     INDEX_LIMIT,
@@ -233,6 +234,26 @@ def partly(received: Received) -> dict[str, Opener]:
     }
 
 
+def volumes_with(received: Received, held: Mapping[str, int]) -> tuple[str, ...]:
+    """The volumes that are not here and hold what objects lack, of which `held` bytes are had."""
+    wanted = {
+        chunk.sha256
+        for item in received.index.carried
+        if item.sha256 in held
+        for chunk, end in zip(item.chunks, _ends(item), strict=True)
+        if end > held[item.sha256] or not item.size
+    }
+    return tuple(
+        label.missing()
+        for label in received.media.missing_volumes
+        if wanted.intersection(label.share.blobs)
+    )
+
+
+def _ends(item: Carried) -> Iterator[int]:
+    return accumulate(chunk.size for chunk in item.chunks)
+
+
 def _is_here(media: Media, item: Carried) -> bool:
     return all(media.volume_of(chunk.sha256) is not None for chunk in item.chunks)
 
@@ -409,11 +430,15 @@ def _explained(received: Received, refusal: VerificationRefused) -> Verification
     for item in received.index.carried:
         if item.sha256 in refusal.context:
             wrong = checking.locate_damage(received.media, item)
-            if wrong:
+            here = [finding for finding in wrong if finding.status is not Status.MISSING]
+            elsewhere = () if here else volumes_with(received, {item.sha256: 0})
+            if here or elsewhere:
                 return VerificationRefused(
                     "bundle-file-differs",
-                    "a file of the bundle is not what it should be",
-                    context="; ".join(map(str, wrong)),
+                    "a file of the bundle is not what it should be"
+                    if here
+                    else "a file on one of the volumes that are not here is not what it should be",
+                    context="; ".join(map(str, here or elsewhere)),
                     hint="copy it again from where the bundle was written, then give the same"
                     " command again; to check all of it: ./aibox bundle verify BUNDLE",
                     fault=Fault.HOST,

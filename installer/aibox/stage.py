@@ -33,7 +33,8 @@ class Material:
     """What a generation is made from: its release, plan, rendered files, and where bytes are.
 
     `openers` open an object by its digest; packages that none opens come from the index. While
-    `missing_volumes` names any, `partly` opens the objects of which some chunks are elsewhere.
+    volumes are missing, `partly` opens the objects of which some chunks are elsewhere, and
+    `volumes_with` tells where: it takes how many bytes of each object are had.
     """
 
     release: Release
@@ -41,7 +42,7 @@ class Material:
     rendered: Mapping[str, bytes]
     openers: Mapping[str, Callable[[], BinaryIO]]
     provenance: Provenance | None = None
-    missing_volumes: tuple[str, ...] = ()
+    volumes_with: Callable[[Mapping[str, int]], tuple[str, ...]] | None = None
     partly: Mapping[str, Callable[[], BinaryIO]] = field(default_factory=dict)
 
 
@@ -53,12 +54,12 @@ def run(store: Store, material: Material, report: Report) -> int:
     plan = material.plan
     lacking = missing(store, material)
     offered = [item for item in plan.tree if item.sha256 in material.openers]
-    if not material.missing_volumes:
+    if material.volumes_with is None:
         refuse_missing(material, lacking)
     _import(store, offered, material.openers, "files of the release", report)
-    if material.missing_volumes:
+    if material.volumes_with is not None:
         lacking = _take_partly(store, material, lacking)
-        _ask_for_volumes(material, lacking)
+        _ask_for_volumes(store, material.volumes_with, lacking)
     _import_packages(store, material, lacking, report)
     _refuse_dangerous_models(store, plan)
     number = store.prepare_generation(
@@ -109,19 +110,34 @@ def _take_partly(store: Store, material: Material, lacking: Iterable[Wanted]) ->
     return missing(store, material)
 
 
-def _ask_for_volumes(material: Material, lacking: Sequence[Wanted]) -> None:
+def _ask_for_volumes(
+    store: Store,
+    volumes_with: Callable[[Mapping[str, int]], tuple[str, ...]],
+    lacking: Sequence[Wanted],
+) -> None:
     """What this volume has is in the store; the rest comes with the next ones."""
     if lacking:
-        size = sum(item.size for item in lacking)
-        raise volumes_missing(len(lacking), size, material.missing_volumes)
+        held = {item.sha256: _bytes_of_part(store, item.sha256) for item in lacking}
+        size = sum({item.sha256: item.size for item in lacking}.values()) - sum(held.values())
+        raise volumes_missing(len(lacking), size, volumes_with(held), taken=True)
 
 
-def volumes_missing(files: int, size: int, volumes: Sequence[str]) -> Failed:
-    """What is said while `files` of a release (`size` bytes) lie on volumes that are not here."""
+def _bytes_of_part(store: Store, sha256: str) -> int:
+    try:
+        return store.layout.part(sha256).stat().st_size
+    except OSError:
+        return 0
+
+
+def volumes_missing(files: int, size: int, volumes: Sequence[str], *, taken: bool) -> Failed:
+    """What is said while `files` of a release lie on volumes that are not here.
+
+    `size` bytes of them are lacking; `taken` tells whether what is here was taken in.
+    """
+    here = "what this one has was taken in" if taken else "nothing is taken in before them"
     return Failed(
         "bundle-volume-missing",
-        f"{files} files ({size / 1e6:.1f} MB) lie on volumes that are not here; what this one has "
-        "was taken in",
+        f"{files} files ({size / 1e6:.1f} MB) lie on volumes that are not here; {here}",
         context="; ".join(volumes),
         hint="bring the volumes in their order, and give the same command with each: "
         "./aibox install --bundle VOLUME",

@@ -90,7 +90,7 @@ class BlobStore:
             if self._present(digest, size):
                 on_bytes(size)
                 return False
-            self.require_room(size, files=1)
+            self.require_room(max(0, size - self.claimed().get(digest, 0)), files=1)
             self.make_folders([digest])
             self.take_in(source, digest, size, on_bytes)
             self.settle([digest])
