@@ -4,36 +4,49 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aibox import content, receiving, trusting
+from aibox import content, receiving, stage, trusting
+from aibox.activate import activate
+from aibox.box import guard
+from aibox.box.filesystem import Filesystem, Operation
 from aibox.box.store import Store
 from aibox.box.trust_store import TrustStore
 from aibox.cli.app import MODULES
+from aibox.content import Content
 from aibox.errors import AiboxError
-from aibox.prepare import Wish, Workplace
+from aibox.prepare import Wish, Workplace, prepare
 from aibox.progress import Progress
 from aibox.receiving import Received, Terms
+from aibox.record import Action
+from aibox.stage import Material
+from aibox.verdict import Verdict
+from boxes import RuntimeDouble, nothing
 from small_bundle import MACHINE, SmallBundle, Supplier
 
 
 class SmallSite:
     """A box root that need not exist yet, and whoever works there."""
 
-    def __init__(self, root: Path, environments: Path | None = None) -> None:
-        """`environments` holds one that was built before: building takes a second."""
-        self.root = root
+    def __init__(
+        self, root: Path, environments: Path | None = None, project: Content | None = None
+    ) -> None:
+        """`environments` holds one that was built before: building takes a second.
+
+        `project` is what the command line runs from, the checkout unless told otherwise.
+        """
+        self.root, self.project = root, project or content.find()
         self.said: list[str] = []
-        self._environments = environments
+        self.environments = environments
 
     @property
     def place(self) -> Workplace:
-        return Workplace(self.root, content.find(), self.report)
+        return Workplace(self.root, self.project, self.report)
 
     @property
     def store(self) -> Store:
@@ -58,8 +71,8 @@ class SmallSite:
         self.root.mkdir(parents=True, exist_ok=True)
         store = self.store
         store.initialise()
-        if self._environments and not store.layout.environments.exists():
-            store.layout.environments.symlink_to(self._environments)
+        if self.environments and not store.layout.environments.exists():
+            store.layout.environments.symlink_to(self.environments)
         return store
 
     def wish(self, *folders: Path, profile: str | None = "local", **terms: Any) -> Wish:
@@ -85,6 +98,34 @@ class SmallSite:
         assert self.files() == before
         assert ends_with_a_command(caught.value)
         return caught.value
+
+    def stage(
+        self,
+        *folders: Path,
+        profile: str | None = "local",
+        before: Callable[[Operation], None] = nothing,
+        watch: Callable[[Material], Material] = lambda material: material,
+        **terms: Any,
+    ) -> int:
+        """Verify, plan and stage; `before` sees every change of the store, `watch` the material."""
+        self.begin()
+        with prepare(self.place, self.wish(*folders, profile=profile, **terms)) as prepared:
+            assert prepared.received is not None
+            store = Store(self.root, Filesystem(before))
+            with receiving.explaining(prepared.received):
+                return stage.run(store, watch(prepared.material), self.report)
+
+    def serves(self, number: int) -> None:
+        """Let a generation be the one that was installed."""
+        store = self.store
+        with guard.hold(self.root):
+            activate(
+                store,
+                number,
+                action=Action.INSTALL,
+                runtime=RuntimeDouble(self.root),
+                gate=lambda: Verdict(passed=True),
+            )
 
     def take_in(self, bundle: SmallBundle) -> None:
         """Remember a bundle as one that served."""
