@@ -14,13 +14,17 @@ import sys
 import traceback
 from collections.abc import Iterable, Sequence
 from importlib import import_module
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
 from aibox import __version__
 from aibox.cli import show
-from aibox.errors import AiboxError, ExitCode, Failed, Fault
+from aibox.errors import AiboxError, BadUsage, ExitCode, Failed, Fault
+
+_INTERRUPTED = 130
+"""What the command-line library makes of an interrupt that no command caught."""
 
 # The module of this package that offers a command: in its `COMMANDS`, or a group as its `app`.
 MODULES = {
@@ -92,16 +96,51 @@ def main() -> None:
     words = sys.argv[1:]
     as_json = "--json" in words
     try:
-        program(commands_for(words))(prog_name="aibox")
+        code = program(commands_for(words))(prog_name="aibox", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.exit(code)
     except AiboxError as failure:
-        show.error(failure, as_json)
-        sys.exit(int(failure.exit_code))
+        _end(failure, as_json)
+    except KeyboardInterrupt:
+        _end(show.interrupted(), as_json)
+    except typer.Abort:
+        _end(_unanswered(), as_json)
+    except NoArgsIsHelpError as bare:
+        bare.show()
+        sys.exit(int(ExitCode.BAD_USAGE))
+    except UsageError as wrong:
+        _end(_wrong_usage(wrong), as_json)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(int(ExitCode.FAILED))
     except Exception as bug:
-        show.error(_bug(bug), as_json)
-        sys.exit(int(ExitCode.FAILED))
+        _end(_bug(bug), as_json)
+
+
+def _end(failure: AiboxError, as_json: bool) -> NoReturn:
+    show.error(failure, as_json)
+    sys.exit(int(failure.exit_code))
+
+
+def _wrong_usage(wrong: UsageError) -> AiboxError:
+    """What the command-line library makes of words it does not understand."""
+    command = wrong.ctx.command_path if wrong.ctx else "aibox"
+    return BadUsage(
+        "wrong-usage",
+        wrong.format_message().rstrip("."),
+        hint=f"see how it is used: ./{command} --help",
+        fault=Fault.YOU,
+    )
+
+
+def _unanswered() -> AiboxError:
+    return Failed(
+        "declined",
+        "nobody answered, so nothing was changed",
+        hint="see where the box stands: ./aibox status",
+        fault=Fault.YOU,
+    )
 
 
 def _bug(bug: Exception) -> AiboxError:

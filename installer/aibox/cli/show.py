@@ -87,17 +87,19 @@ def progress() -> Iterator[Report]:
         yield state.report
     except KeyboardInterrupt as error:
         # Here, because the command-line library would end the process with a bare "Aborted!".
-        raise _interrupted() from error
+        raise interrupted() from error
     finally:
         state.stop.set()
         thread.join()
 
 
-def _interrupted() -> AiboxError:
+def interrupted() -> AiboxError:
+    """The failure that an interrupt (Ctrl-C) becomes."""
     return Failed(
         "interrupted",
         "the command was interrupted",
-        hint="what was half done is undone or finished by: ./aibox recover",
+        hint="the same command goes on; if it was changing a box, what was half done is undone or "
+        "finished by: ./aibox recover",
         fault=Fault.YOU,
     )
 

@@ -150,3 +150,53 @@ def test_every_command_explains_itself(run: Run) -> None:
     for command in ("install", "upgrade", "rollback", "recover", "status", "ask", "doctor"):
         assert command in out
         assert run(command, "--help")[0] == ExitCode.DONE
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (("bundle", "build"), "./aibox bundle build --help"),
+        (("bundle", "build", "--profile", "local", "--bogus"), "./aibox bundle build --help"),
+        (("bundle", "bild"), "./aibox bundle --help"),
+        (("trust", "init"), "./aibox trust init --help"),
+        (("rollback", "--to", "x"), "./aibox rollback --help"),
+        (("nonsense",), "./aibox --help"),
+    ],
+)
+def test_words_that_are_not_understood_are_an_error_like_any_other(
+    run: Run, words: tuple[str, ...], command: str
+) -> None:
+    status, out, err = run(*words, "--json")
+    told = json.loads(out)
+    assert (status, told["reference"], told["exit_code"]) == (2, "wrong-usage", 2)
+    assert told["hint"].endswith(command)
+    assert "error[wrong-usage]" in err
+
+
+@pytest.mark.parametrize("words", [(), ("bundle",), ("trust",)])
+def test_a_group_without_a_command_explains_itself(run: Run, words: tuple[str, ...]) -> None:
+    status, out, err = run(*words)
+    assert (status, out) == (2, "")
+    assert "Usage: aibox" in err
+
+
+def test_help_is_no_error(run: Run) -> None:
+    status, out, _ = run("bundle", "build", "--help")
+    assert status == 0
+    assert "--output" in out
+
+
+@pytest.mark.parametrize("where", ["history", "in the command"])
+def test_an_interrupt_is_told_like_an_error(
+    run: Run, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if where == "history":
+        monkeypatch.setattr(pipeline, "history", interrupt)
+    else:
+        monkeypatch.setattr(app, "program", interrupt)
+    status, out, err = run("history", "--json")
+    assert (status, json.loads(out)["reference"]) == (1, "interrupted")
+    assert "error[interrupted]" in err
