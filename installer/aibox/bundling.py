@@ -14,14 +14,21 @@ from aibox import gathering, locking, profile, release
 from aibox import lock as locks
 from aibox.box import host
 from aibox.bundle import partial
-from aibox.bundle.build import admission, assembly, pylock, service_proof
+from aibox.bundle.build import (
+    admission,
+    assembly,
+    hub_api,
+    mirrors_file,
+    pylock,
+    service_proof,
+)
 from aibox.bundle.build.assembly import Gathered, Made
 from aibox.bundle.layout import INDEX_LIMIT
 from aibox.bundle.manifest import Proof
 from aibox.bundle.trust import signing
 from aibox.bundle.trust.have import Holdings, verify_have
 from aibox.content import Content
-from aibox.errors import BadUsage, Fault
+from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.gathering import Scope
 from aibox.lock import ModelsLock
 from aibox.locking import Sources
@@ -113,6 +120,9 @@ def _admit(lock: ModelsLock, chosen: Sequence[Profile], order: Order, scope: Sco
     )
     admission.require_wheels((*lock.wheel, *lock.program), scope.architectures, scope.pythons)
     admission.require_sources(releases, scope.architectures)
+    mirrors_file.read(scope.mirrors)
+    if scope.hub_token is not None:
+        hub_api.read_token(scope.hub_token)
     if order.sign is None:
         admission.require_key(releases, scope.architectures)
     else:
@@ -154,8 +164,12 @@ def _read_have(order: Order) -> Holdings:
             hint="write it on the box: ./aibox have > have.json",
             fault=Fault.YOU,
         ) from error
-    # A terminal's or an editor's newline at the end is not the box's.
-    return verify_have(data.removesuffix(b"\n"))
+    try:
+        # A terminal's or an editor's newline at the end is not the box's.
+        return verify_have(data.removesuffix(b"\n"))
+    except VerificationRefused as refusal:
+        refusal.context = f"{order.have}: {refusal.context}".removesuffix(": ")
+        raise
 
 
 def _held(gathered: Gathered, have: Mapping[str, int]) -> frozenset[str]:

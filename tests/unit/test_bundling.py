@@ -18,6 +18,7 @@ from aibox.bundle.trust import have as haves
 from aibox.bundle.trust import key_folder, targets
 from aibox.bundle.trust.have import Holdings
 from aibox.errors import AiboxError, BadUsage, Failed, Fault, VerificationRefused
+from aibox.locking import Sources
 from aibox.pins import ModelFile, Redistribution, State
 from aibox.profile import Runtime
 from bundle_media import snapshot
@@ -431,6 +432,7 @@ def test_a_list_that_is_not_a_boxs_own_is_refused_first(
     damage(have)
     error = refusal(lambda: project.build(output, have=have))
     assert (error.reference, error.exit_code) == (reference, code)
+    assert str(have) in str(error)
     assert nothing_was_made(project, output)
 
 
@@ -540,6 +542,22 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(project: PackagerProject) 
     assert (type(error), error.reference) == (Failed, "bundle-not-written")
     assert error.fault is Fault.HOST
     assert not project.requests
+
+
+def test_the_root_of_the_file_system_is_no_place_for_a_bundle(project: PackagerProject) -> None:
+    error = refusal(lambda: project.build(Path("/")))
+    assert error.reference == "bundle-exists"
+
+
+@pytest.mark.parametrize("name", ["mirrors", "hub_token"])
+def test_a_file_of_sources_that_is_missing_is_said_at_once(
+    project: PackagerProject, output: Path, name: str
+) -> None:
+    sources = Sources(**{name: output.parent / "no such file"})
+    error = refusal(lambda: project.build(output, sources=sources))
+    assert error.exit_code == 2
+    assert "no such file" in str(error)
+    assert nothing_was_made(project, output)
 
 
 def test_somebody_elses_work_folder_is_left_alone(project: PackagerProject, output: Path) -> None:

@@ -30,7 +30,7 @@ class Partial:
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.root = target.with_name(target.name + ".partial")
+        self.root = target.parent / f"{target.name}.partial"
 
     @property
     def parts(self) -> Path:
