@@ -7,12 +7,14 @@ one; packages lie as their archive's pool.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from packaging.tags import Tag
-from packaging.utils import parse_wheel_filename
+from packaging.tags import compatible_tags, cpython_tags
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pydantic import Field
 
 from aibox import digest
@@ -33,6 +35,9 @@ ARCHITECTURES = {
     "aarch64": frozenset({"arm64", "aarch64"}),
 }
 """Architecture as the kernel names it -> as packaging systems do."""
+
+
+_PYTHON = re.compile(r"3\.([0-9]{1,2})", re.ASCII)
 
 
 class Placed(Model):
@@ -62,25 +67,39 @@ def wheels(files: Iterable[WheelFile]) -> tuple[Placed, ...]:
 
 
 def fits(filename: str, pythons: Collection[str], architectures: Collection[str]) -> bool:
-    """Whether a wheel runs on one of these interpreters (`3.11`) and architectures (`x86_64`)."""
+    """Whether a wheel runs on one of these interpreters (`3.11`) and architectures (`x86_64`).
+
+    False for what is no name of a wheel, or no version.
+    """
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return False
+    runs = {pair for python in pythons for pair in _runs_on(python)}
     return any(
-        _runs_on(tag, pythons) and _is_for(tag.platform, machine)
-        for tag in parse_wheel_filename(filename)[3]
+        (tag.interpreter, tag.abi) in runs and _is_for(tag.platform, machine)
+        for tag in tags
         for machine in architectures
     )
 
 
 def _is_for(platform: str, machine: str) -> bool:
-    linux = platform.startswith(("manylinux", "linux")) and platform.endswith(machine)
+    linux = platform.startswith(("manylinux", "linux")) and platform.endswith(f"_{machine}")
     return platform == "any" or linux
 
 
-def _runs_on(tag: Tag, pythons: Collection[str]) -> bool:
-    versions = {f"cp{version.replace('.', '')}" for version in pythons}
-    if tag.abi == "abi3":  # Built against an interpreter, good for all that came after it.
-        newest = max(int(version[3:]) for version in versions)
-        return tag.interpreter.startswith("cp3") and int(tag.interpreter[3:] or 0) <= newest
-    return tag.interpreter in {"py3", *versions} and tag.abi in {"none", *versions}
+@cache
+def _runs_on(python: str) -> frozenset[tuple[str, str]]:
+    """Interpreter and ABI of all that CPython `3.11` takes, whatever the platform."""
+    match = _PYTHON.fullmatch(python)
+    if match is None:
+        return frozenset()
+    version, name, platforms = (3, int(match[1])), f"cp3{match[1]}", ["any"]
+    known = (
+        *cpython_tags(version, abis=[name], platforms=platforms),
+        *compatible_tags(version, interpreter=name, platforms=platforms),
+    )
+    return frozenset((tag.interpreter, tag.abi) for tag in known)
 
 
 def packages(release: Release, architecture: str) -> tuple[PackageSet, ...]:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from packaging.utils import parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pydantic import Field
 
 from aibox import digest, objects
@@ -107,7 +107,10 @@ def select_wheels(wheels: tuple[Wheel, ...], target: Target) -> tuple[WheelFile,
 
 
 def _rank(filename: str, rank: Mapping[str, int]) -> int | None:
-    tags = parse_wheel_filename(filename)[3]
+    try:
+        tags = parse_wheel_filename(filename)[3]
+    except InvalidWheelFilename:
+        return None
     return min((rank[str(tag)] for tag in tags if str(tag) in rank), default=None)
 
 

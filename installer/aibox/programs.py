@@ -75,11 +75,14 @@ def _unpack(
         on_line=lambda line: report(Progress(STEP, line)),
     )
     store.filesystem.remove_tree(view)
-    if ended.status != 0:
+    text = open_files[listings.TEXT]
+    there = _is_there(store.layout.root, listings.program_id(text), text)
+    if ended.status != 0 or not there:
+        facts = f"it ended with status {ended.status}" if ended.status else "it unpacked nothing"
         raise Failed(
             "program-not-unpacked",
             "the command line of the bundle does not start on this host",
-            context=ended.lines[-1] if ended.lines else f"it ended with status {ended.status}",
+            context=ended.lines[-1] if ended.lines else facts,
             hint="see what this host lacks with: ./aibox doctor",
             fault=Fault.HOST,
         )
@@ -119,7 +122,8 @@ def sweep(store: Store, running: str | None) -> int:
 
 
 def _linked_by_environments(store: Store) -> set[str]:
-    folder = store.layout.root / program_link.PROGRAMS
+    # An environment names its interpreter without a link in the path; the box may be behind one.
+    folder = store.layout.root.resolve() / program_link.PROGRAMS
     found = set()
     for environment in _entries(store.layout.environments):
         try:

@@ -133,6 +133,13 @@ def test_a_package_without_a_fitting_build_is_named() -> None:
         plans.select_wheels(make_release().wheels, target)
 
 
+def test_a_build_whose_name_says_nothing_is_not_chosen() -> None:
+    release = make_release(LOCK.replace("example-1.0-py3-none-any.whl", "anything"))
+    assert plans.select_wheels(release.wheels, TARGET)[0].filename.startswith("example-1.0-cp311")
+    with pytest.raises(BadUsage, match=r"example 1\.0"):
+        plans.select_wheels(release.wheels, plans.Target(python="x", tags=("py3-none-any",)))
+
+
 def test_a_plan_is_identified_by_what_the_generation_will_be() -> None:
     release = make_release()
     first, again = make_plan(release), make_plan(release, current=running(release))
