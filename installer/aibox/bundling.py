@@ -6,14 +6,14 @@ What a bundle lacks is found here, never on site.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aibox import gathering, locking, profile, release
+from aibox import gathering, locking, objects, profile, release
 from aibox import lock as locks
 from aibox.box import host
-from aibox.bundle import partial
+from aibox.bundle import partial, volumes
 from aibox.bundle.build import (
     admission,
     assembly,
@@ -32,8 +32,10 @@ from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.gathering import Scope
 from aibox.lock import ModelsLock
 from aibox.locking import Sources
+from aibox.objects import Placed
 from aibox.profile import Profile
 from aibox.progress import Meter, Progress, Report
+from aibox.release import Release
 
 STEP = "bundle"
 PYTHONS = pylock.PYTHONS
@@ -120,6 +122,10 @@ def _admit(lock: ModelsLock, chosen: Sequence[Profile], order: Order, scope: Sco
     )
     admission.require_wheels((*lock.wheel, *lock.program), scope.architectures, scope.pythons)
     admission.require_sources(releases, scope.architectures)
+    if order.volume_bytes is not None:
+        whole = [made for made in releases if not release.unresolved(made)]
+        sizes = [item.size for made in whole for item in _objects(made, scope)]
+        volumes.require_volume(sizes, order.volume_bytes)
     mirrors_file.read(scope.mirrors)
     if scope.hub_token is not None:
         hub_api.read_token(scope.hub_token)
@@ -129,6 +135,11 @@ def _admit(lock: ModelsLock, chosen: Sequence[Profile], order: Order, scope: Sco
         signing.require_keys(order.sign)
         admission.require_young(lock, locking.current_date())
     partial.require_free(order.output)
+
+
+def _objects(made: Release, scope: Scope) -> Iterator[Placed]:
+    for machine in scope.architectures:
+        yield from objects.of_release(made, machine)
 
 
 def _completed(

@@ -544,6 +544,16 @@ def test_a_folder_that_cannot_be_made_is_said_at_once(project: PackagerProject) 
     assert not project.requests
 
 
+def test_a_bundle_is_not_made_in_another_one(project: PackagerProject, output: Path) -> None:
+    made = project.build(output)
+    before = snapshot(output)
+    error = refusal(lambda: project.build(output / "deeper" / "box"))
+    assert (type(error), error.reference) == (BadUsage, "bundle-in-bundle")
+    assert str(output) in error.message
+    assert snapshot(output) == before
+    assert made.folders == (output,)
+
+
 def test_the_root_of_the_file_system_is_no_place_for_a_bundle(project: PackagerProject) -> None:
     error = refusal(lambda: project.build(Path("/")))
     assert error.reference == "bundle-exists"
@@ -637,8 +647,16 @@ def test_a_bundle_is_divided_over_volumes(project: PackagerProject, output: Path
     assert all((folder / MANIFEST).is_file() for folder in made.folders)
 
 
-def test_a_volume_that_is_too_small_makes_nothing(project: PackagerProject, output: Path) -> None:
+def test_a_volume_that_holds_no_object_is_said_at_once(
+    project: PackagerProject, output: Path
+) -> None:
     error = refusal(lambda: project.build(output, volume_bytes=1000))
+    assert (type(error), error.reference) == (BadUsage, "volume-too-small")
+    assert nothing_was_made(project, output)
+
+
+def test_a_volume_that_is_too_small_makes_nothing(project: PackagerProject, output: Path) -> None:
+    error = refusal(lambda: project.build(output, volume_bytes=2_300_000))
     assert (type(error), error.reference) == (BadUsage, "volume-too-small")
     assert not output.exists()
     assert project.build(output).folders == (output,)

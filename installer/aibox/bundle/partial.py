@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from aibox.bundle.layout import BLOBS, BundleLayout
+from aibox.bundle.layout import BLOBS, MANIFEST, BundleLayout
 from aibox.bundle.storing import DIRECTORY_MODE, FILE_MODE, not_written, settle
 from aibox.errors import BadUsage, Failed, Fault
 
@@ -48,7 +48,7 @@ class Partial:
         """Have it to ourselves until `closing` closes; blobs of a killed build lie in `whole`.
 
         Raises:
-            BadUsage: `bundle-exists`, `partial-not-ours`.
+            BadUsage: `bundle-exists`, `bundle-in-bundle`, `partial-not-ours`.
             Failed: `bundle-busy`, `bundle-not-written`.
         """
         with self.written():
@@ -141,6 +141,14 @@ def _sync_directory(path: Path) -> None:
 
 
 def _refuse_existing(folder: Path) -> None:
+    for parent in folder.parents:
+        if (parent / MANIFEST).exists():
+            raise BadUsage(
+                "bundle-in-bundle",
+                f"{parent} is a bundle itself, and a folder in it would make it worthless",
+                hint="give a folder beside it: ./aibox bundle build --output DIR",
+                fault=Fault.YOU,
+            )
     if os.path.lexists(folder):
         raise BadUsage(
             "bundle-exists",

@@ -52,6 +52,10 @@ def resplit(
             data = media.read_open_file(path, named[path], MANIFEST_LIMIT)
             # FAT keeps no modes, but what can be started says so itself.
             writer.add_open_file(path, data, executable=data.startswith(b"#!"))
-        writer.add_blobs([*blobs.values(), *indexes.chunks(index).values()], media.open_blob)
         order = order_of(first, index.carried)
+        chunks = indexes.chunks(index)
+        if volume_bytes is not None:  # Before all is copied for nothing.
+            apart = [chunk for name, chunk in chunks.items() if name not in shared]
+            writer.plan(media.head, list(blobs.values()), apart, volume_bytes, order)
+        writer.add_blobs([*blobs.values(), *chunks.values()], media.open_blob)
         return writer.finish(media.head, shared=shared, volume_bytes=volume_bytes, order=order)

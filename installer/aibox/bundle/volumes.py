@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from aibox import digest
 from aibox.bundle.finding import COMMAND
-from aibox.bundle.layout import FOLDER_LIMIT, VOLUMES_LIMIT
+from aibox.bundle.layout import CHUNK_BYTES, FOLDER_LIMIT, VOLUMES_LIMIT
 from aibox.bundle.manifest import Carried
 from aibox.bundle.sizes import show_size
 from aibox.errors import BadUsage, Fault, VerificationRefused
@@ -181,6 +181,16 @@ def plan_volumes(
     if len(bins.shares) > VOLUMES_LIMIT:
         raise _too_many(volume_bytes, len(bins.shares))
     return tuple(tuple(sorted(share, key=_digest)) for share in bins.shares)
+
+
+def require_volume(sizes: Iterable[int], volume_bytes: int) -> None:
+    """The part of `plan_volumes` that can be told before anything is fetched: objects of these
+    sizes (bytes) are cut into blobs, and the greatest has a place. Raises `volume-too-small`."""
+    cluster = _cluster_bytes(volume_bytes)
+    head = head_cost((), 0, (), volume_bytes)
+    greatest = max((_cost(min(size, CHUNK_BYTES), cluster) for size in sizes), default=0)
+    if _usable(volume_bytes) - head < greatest:
+        raise _too_small(volume_bytes, head, greatest)
 
 
 def head_cost(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -90,7 +91,7 @@ class BundleWriter:
             workers: objects that are copied at the same time.
 
         Raises:
-            BadUsage: `bundle-exists`, `partial-not-ours`.
+            BadUsage: `bundle-exists`, `bundle-in-bundle`, `partial-not-ours`.
             Failed: `bundle-busy`, `bundle-not-written`.
         """
         self.folder = folder
@@ -98,6 +99,7 @@ class BundleWriter:
         self._modified, self._workers, self._chunk_bytes = modified, workers, chunk_bytes
         self._open_files: dict[str, _OpenFile] = {}
         self._used: dict[str, Blob] = {}
+        self._finished = False
         with ExitStack() as closing:
             self._partial.hold(closing)
             self._blobs = BlobWriter(
@@ -117,7 +119,9 @@ class BundleWriter:
         self.close()
 
     def close(self) -> None:
-        """Let another build have the folder."""
+        """Let another build have the folder; one without a blob in it is not left behind."""
+        if not (self._finished or self._used or self._blobs.resumed):
+            shutil.rmtree(self._partial.root, ignore_errors=True)
         self._closing.close()
 
     def add_objects(self, sources: Sequence[Source]) -> tuple[Carried, ...]:
@@ -187,6 +191,7 @@ class BundleWriter:
                 made = self._partial.split
                 names = self._divide(made, head, set(shared), volume_bytes, order)
             self._partial.publish(made, self._modified)
+            self._finished = True
         self.close()
         return tuple(self.folder / name for name in names)
 
@@ -275,13 +280,7 @@ class BundleWriter:
         """Move the blobs into folders of volumes below `root`; their names."""
         common = [self._used[name] for name in sorted(shared)]
         apart = [blob for name, blob in self._used.items() if name not in shared]
-        division = volumes.plan_volumes(
-            apart,
-            volume_bytes,
-            self._head_cost(head, common, apart, volume_bytes),
-            len(common),
-            order,
-        )
+        division = self.plan(head, common, apart, volume_bytes, order)
         names = []
         for label, share in zip(
             volumes.labels(digest.of_bytes(head[MANIFEST]), division), division, strict=True
@@ -295,6 +294,21 @@ class BundleWriter:
                 self._blobs.copy(blob, volume)
             self._write_head(volume.root, {**head, VOLUME: volumes.dump(label)})
         return names
+
+    def plan(
+        self,
+        head: Mapping[str, bytes],
+        common: Sequence[Blob],
+        apart: Sequence[Blob],
+        volume_bytes: int,
+        order: Order = ANY_ORDER,
+    ) -> tuple[tuple[Blob, ...], ...]:
+        """How `finish` would divide blobs, once every open file was added; see `plan_volumes`.
+
+        `common` lie on every volume, `apart` on one.
+        """
+        cost = self._head_cost(head, common, apart, volume_bytes)
+        return volumes.plan_volumes(apart, volume_bytes, cost, len(common), order)
 
     def _head_cost(
         self,

@@ -76,3 +76,20 @@ def test_a_division_that_cannot_be_changes_nothing(whole: SmallBundle, tmp_path:
         divide(whole, tmp_path / "small", 1000)
     assert snapshot(whole.folders[0]) == before
     assert not (tmp_path / "small").exists()
+
+
+def test_volumes_that_are_too_small_are_refused_before_anything_is_copied(
+    whole: SmallBundle, tmp_path: Path
+) -> None:
+    with pytest.raises(BadUsage) as found:
+        divide(whole, tmp_path / "out", 2_500_000)
+    assert found.value.reference == "volume-too-small"
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_bundle_is_not_divided_into_itself(whole: SmallBundle) -> None:
+    before = snapshot(whole.folders[0])
+    with pytest.raises(BadUsage) as found:
+        divide(whole, whole.folders[0] / "volumes", VOLUME)
+    assert found.value.reference == "bundle-in-bundle"
+    assert snapshot(whole.folders[0]) == before
