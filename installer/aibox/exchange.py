@@ -43,7 +43,7 @@ def trust_by_note(place: Workplace, media: Sequence[Path], typed: str, digits: i
         first = receiving.head_of(opened).roots.get(1)
     if first is None:
         return False
-    told, found = (text.replace(" ", "").lower() for text in (typed, trusting.fingerprint(first)))
+    told, found = ("".join(text.split()).lower() for text in (typed, trusting.fingerprint(first)))
     if len(told) < digits or not found.startswith(told):
         return False
     _changing(place, lambda trust: trusting.add(trust, first))

@@ -15,6 +15,7 @@ from aibox.bundle.manifest import Component, Description, Kind
 from aibox.bundle.media import Media
 from aibox.bundle.trust.head import Unverified, read_unverified
 from aibox.difference import Difference, compare
+from aibox.errors import VerificationRefused
 from aibox.pins import Redistribution
 from aibox.schema import Model
 
@@ -118,12 +119,12 @@ def _strictest(classes: set[Redistribution]) -> Redistribution:
 
 
 def _running(root: Path) -> Description | None:
-    """What the bundle said that the box here runs; None without a box, or one from a checkout."""
+    """What the bundle said that the box here runs; None where no box can say it: there is none, it
+    came from a checkout, or its file is damaged."""
     try:
-        manifest = (root / "current" / MANIFEST).read_bytes()
-    except OSError:
+        return read_unverified((root / "current" / MANIFEST).read_bytes()).description
+    except (OSError, VerificationRefused):
         return None
-    return read_unverified(manifest).description
 
 
 def _changes(running: Description | None, offered: Description) -> tuple[Difference, ...]:
