@@ -60,10 +60,10 @@ class Case:
 
 
 CASES = {
+    "20,000 x 4-60 KB": Case(20_000, 4 << 10, 60 << 10),
     "1 x 3 GB": Case(1, 3000 * MEGABYTE, 3000 * MEGABYTE),
     "1 x 5 GB": Case(1, 5000 * MEGABYTE, 5000 * MEGABYTE),
     "8 x 600 MB": Case(8, 600 * MEGABYTE, 600 * MEGABYTE),
-    "20,000 x 4-60 KB": Case(20_000, 4 << 10, 60 << 10),
 }
 
 Seconds = dict[str, float]

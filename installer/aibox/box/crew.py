@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock, Thread, current_thread, main_thread
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -37,18 +37,16 @@ class Crew(Generic[Item]):
         raises, or a person at the keyboard, stops the threads too. None of them runs on return.
         """
         threads = [Thread(target=self._work, name=f"crew-{number}") for number in range(size)]
-        started = list[Thread]()
         try:
             for thread in threads:
                 thread.start()
-                started.append(thread)
             for thread in threads:
                 while thread.is_alive():
                     thread.join(TICK_S)
                     on_tick(self._counted())
         finally:
             self._stop = True
-            _outlast(started)
+            _outlast(threads)
         if self._error is not None:
             raise self._error
         on_tick(self._counted())
@@ -79,8 +77,16 @@ class Crew(Generic[Item]):
 
 
 def _outlast(threads: Iterable[Thread]) -> None:
-    """Wait whatever keys are pressed: who holds the box lets it go after this."""
-    for thread in threads:
-        while thread.is_alive():
-            with suppress(KeyboardInterrupt):
+    """Wait whatever keys are pressed: who holds the box lets it go after this.
+
+    One that was about to start when a key was pressed finds that it has nothing to do.
+    """
+    mine = current_thread() is main_thread() and signal.getsignal(signal.SIGINT) is not None
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if mine else None
+    try:
+        for thread in threads:
+            if thread.is_alive():
                 thread.join()
+    finally:
+        if mine:
+            signal.signal(signal.SIGINT, before)

@@ -6,6 +6,7 @@ A name from outside (a digest, a path in a manifest) is checked here before it b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from aibox.digest import is_digest
@@ -22,7 +23,7 @@ class Layout:
     def lock(self) -> Path:
         return self.root / "lock"
 
-    @property
+    @cached_property
     def blobs(self) -> Path:
         return self.root / "blobs" / "sha256"
 
@@ -30,7 +31,7 @@ class Layout:
     def staging(self) -> Path:
         return self.root / "staging"
 
-    @property
+    @cached_property
     def parts(self) -> Path:
         """Half-imported blobs; kept over a crash, so that an import goes on where it stopped."""
         return self.staging / "parts"
@@ -89,7 +90,7 @@ class Layout:
 
     def blob(self, digest: str) -> Path:
         """Where the blob lives; refuses anything but 64 lower-case hex digits."""
-        return self.blobs / checked(digest)[:2] / digest
+        return self.blobs / f"{checked(digest)[:2]}/{digest}"
 
     def part(self, digest: str) -> Path:
         return self.parts / f"{checked(digest)}.part"

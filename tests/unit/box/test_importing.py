@@ -385,15 +385,18 @@ def test_ctrl_c_ends_the_threads_before_it_ends_the_command(place: Path) -> None
     """Pressed twice: the second time while the command waits for a thread that still writes."""
     recorder = Recorder()
     store = a_store(place, recorder)
+    pressing: list[threading.Thread] = []
 
     class Pressing(io.BytesIO):
         def readinto(self, buffer: WriteableBuffer) -> int:
             if self.tell():
+                pressing.append(threading.current_thread())
+                deadline = time.monotonic() + 10
                 _thread.interrupt_main()
-                deadline = time.monotonic() + 0.2
-                while time.monotonic() < deadline:
-                    _thread.interrupt_main()
-                    time.sleep(0.02)
+                while signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+                    assert time.monotonic() < deadline
+                    time.sleep(0.001)
+                os.kill(os.getpid(), signal.SIGINT)
             return super().readinto(buffer)
 
     objects = [Incoming(sha256(BYTES), len(BYTES), lambda: Pressing(BYTES))]
@@ -401,7 +404,8 @@ def test_ctrl_c_ends_the_threads_before_it_ends_the_command(place: Path) -> None
     try:
         with pytest.raises(KeyboardInterrupt):
             import_all(store, [*objects, *incoming(*BLOBS)])
-        assert crew() == []
+        assert [one.is_alive() for one in pressing] == [False]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, handler)
     before = len(recorder.operations)
