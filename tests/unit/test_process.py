@@ -104,7 +104,7 @@ def test_a_killed_caller_takes_the_program_along() -> None:
     )
     caller = subprocess.Popen(
         [PYTHON, "-c", script],
-        env={"PYTHONPATH": str(Path(process.__file__).parents[2])},
+        env={"PYTHONPATH": str(Path(process.__file__).parents[1])},
         stdout=subprocess.PIPE,
         text=True,
     )
