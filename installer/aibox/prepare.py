@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -101,7 +101,8 @@ def prepare(place: Workplace, wish: Wish) -> Iterator[Prepared]:
     now = current(store)
     site = _site(wish, now)
     with _origin(place, wish, now) as origin:
-        prepared = _prepared(place, store, origin, site, now)
+        with receiving.explaining(origin.received) if origin.received else nullcontext():
+            prepared = _prepared(place, store, origin, site, now)
         if origin.received is not None and not origin.received.media.missing_volumes:
             lacking = stage.missing(store, prepared.material)
             stage.refuse_missing(prepared.material, lacking)
@@ -111,6 +112,13 @@ def prepare(place: Workplace, wish: Wish) -> Iterator[Prepared]:
 @contextmanager
 def _origin(place: Workplace, wish: Wish, now: Current | None) -> Iterator[_Origin]:
     name = wish.profile or (now.release.profile if now else None)
+    if wish.bundle and wish.lockfile:
+        raise BadUsage(
+            "bundle-and-lockfile",
+            "a release comes from a bundle or from a lock file, not from both",
+            hint="name one of them: ./aibox install --bundle BUNDLE",
+            fault=Fault.YOU,
+        )
     if not wish.bundle:
         yield _checkout(place, wish, name)
         return
@@ -186,7 +194,7 @@ def _template_openers(place: Workplace, store: Store, origin: _Origin) -> dict[s
     held = {
         item.sha256: source.opener(store.layout.blob(item.sha256))
         for item in wanted
-        if store.has(item.sha256, item.size)
+        if store.verify(item.sha256) is None
     }
     openers = {**_templates_of(place.content, wanted), **held, **origin.openers}
     lacking = [item for item in wanted if item.sha256 not in openers]

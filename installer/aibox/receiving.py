@@ -48,6 +48,7 @@ PROGRAM = "program"
 """Folder of a generation's tree that holds the command line as its bundle carried it."""
 
 _RELEASE_LIMIT = 32 << 20
+_BYTES_DIFFER = frozenset({"blob-refused", "artifact-differs"})
 # What `--allow-unsigned` lets pass: nobody known vouches for it. What somebody revoked, replayed
 # or signed twice is refused all the same.
 _WITHOUT_VOUCHER = frozenset(
@@ -417,11 +418,11 @@ def first_steps(received: Received) -> dict[str, bytes]:
 
 @contextmanager
 def explaining(received: Received) -> Iterator[None]:
-    """Say in files and volumes what the store could only say in digests."""
+    """Say in files and volumes what could only be said in digests."""
     try:
         yield
     except VerificationRefused as refusal:
-        if refusal.reference != "blob-refused":
+        if refusal.reference not in _BYTES_DIFFER:
             raise
         raise _explained(received, refusal) from refusal
 

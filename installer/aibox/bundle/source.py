@@ -74,7 +74,8 @@ def read(openers: Mapping[str, Opener], sha256: str, size: int, what: str) -> by
     if digest.of_bytes(data) != sha256:
         raise VerificationRefused(
             "artifact-differs",
-            f"{what} is not what the release names ({sha256[:12]})",
+            f"{what} is not what the release names",
+            context=f"sha256:{sha256}",
             hint="check where the bytes come from, then: ./aibox lock --check"
             " — or, for a bundle: ./aibox bundle verify BUNDLE",
             fault=Fault.UPSTREAM,
