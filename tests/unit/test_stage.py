@@ -18,13 +18,14 @@ from typing import Any, BinaryIO
 import pytest
 
 import examples
-from aibox import digest
+from aibox import digest, stage
 from aibox.box.blobs import HEADROOM_BYTES
 from aibox.box.filesystem import Kind
 from aibox.bundle.layout import MANIFEST
 from aibox.content import Content
 from aibox.errors import AiboxError, BadUsage, ExitCode, Failed, VerificationRefused
 from aibox.pins import Blob
+from aibox.prepare import prepare
 from aibox.stage import Material
 from faults import FailAt
 from small_bundle import Parts, SmallBundle, Supplier, cut_at
@@ -193,6 +194,19 @@ def test_the_way_out_for_a_lost_model_is_one(
     (place / "weights").mkdir()
     (place / "weights/any name").write_bytes(full.objects[weights.sha256 or ""])
     assert whole(box, box.stage(delta.folder, weights=(place / "weights",)), delta)
+
+
+def test_what_a_checkout_has_not_comes_in_a_bundle_but_for_packages(
+    box: SmallSite, supplier: Supplier
+) -> None:
+    with prepare(box.place, box.wish(supplier.bundle().folder)) as prepared:
+        material = replace(prepared.material, provenance=None, openers={})
+    lacking = stage.missing(box.store, material)
+    stage.refuse_missing(material, [item for item in lacking if "/wheels/" in item.path])
+    with pytest.raises(BadUsage) as caught:
+        stage.refuse_missing(material, lacking)
+    assert caught.value.reference == "release-incomplete"
+    assert caught.value.hint.endswith("./aibox bundle build --profile local --output DIR")
 
 
 # -- models that are more than data -------------------------------------------------------------
