@@ -37,10 +37,29 @@ program_is_whole() {
         'run it in a checkout on a connected machine: git clone ..., then ./aibox lock'
 }
 
-# refuse EXIT_CODE REFERENCE FAULT MESSAGE HINT [CONTEXT]: the form of every error of the project.
+# refuse EXIT_CODE REFERENCE FAULT MESSAGE HINT [CONTEXT]: the form of every error of the project; with AIBOX_JSON also
+# as one JSON document on standard output.
 refuse() {
     printf 'error[%s]: %s\n' "$2" "$4" >&2
     [ -z "${6:-}" ] || printf '  context: %s\n' "$6" >&2
     printf '  fault: %s\n  hint: %s\n' "$3" "$5" >&2
+    [ -z "${AIBOX_JSON:-}" ] || printf '{"%s": "%s", "%s": "%s", "%s": "%s", "%s": "%s", "%s": "%s", "%s": %s}\n' \
+        reference "$2" message "$(json_text "$4")" context "$(json_text "${6:-}")" hint "$(json_text "$5")" \
+        fault "$3" exit_code "$1"
     exit "$1"
+}
+
+# json_text TEXT: what may stand between the quotes of a JSON string. No tool is needed for it: one may be what lacks.
+json_text() {
+    text='' rest=$1
+    while [ -n "$rest" ]; do
+        behind=${rest#?}
+        first=${rest%"$behind"}
+        case $first in
+        '"' | '\') first="\\$first" ;;
+        [[:cntrl:]]) first=' ' ;;
+        esac
+        text=$text$first rest=$behind
+    done
+    printf %s "$text"
 }

@@ -40,7 +40,7 @@ def main(wanted: Wanted) -> int:
                 _make(wanted, progress, guard)
     except Refused as refused:
         progress.say(f"{wanted.name} was not made")
-        print(refused, file=sys.stderr)
+        refused.tell()
         if refused.reference == PROGRAM_DAMAGED:
             # The next start from the bundle looks at every file of a program without this one.
             (wanted.environment.parent / "program.txt").unlink(missing_ok=True)

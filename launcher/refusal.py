@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+
 FAILED, HOST_CANNOT, NOT_WHAT_IT_SHOULD_BE, INTERRUPTED = 1, 3, 4, 130
 
 
@@ -35,3 +39,10 @@ class Refused(Exception):
         if self.context:
             lines.append(f"  context: {self.context}")
         return "\n".join([*lines, f"  fault: {self.fault}", f"  hint: {self.hint}"])
+
+    def tell(self) -> None:
+        """For people; with AIBOX_JSON also as one JSON document on standard output."""
+        print(self, file=sys.stderr)
+        if os.environ.get("AIBOX_JSON"):
+            facts = ("reference", "message", "context", "hint", "fault", "exit_code")
+            print(json.dumps({name: getattr(self, name) for name in facts}, ensure_ascii=False))

@@ -35,7 +35,7 @@ def main(bundle: Path, folder: Path, digest: str) -> int:
         _unpack(Medium(bundle, again), ProgramFolder(folder, again), digest, progress)
     except Refused as refused:
         progress.say("the program was not unpacked")
-        print(refused, file=sys.stderr)
+        refused.tell()
         return refused.exit_code
     except KeyboardInterrupt:
         progress.say(f"interrupted; to go on: {again}")

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from bundle_doubles import REPOSITORY
 
 from .bundle_on_host import BundleOnHost, make_bundle
 
@@ -97,3 +102,38 @@ def test_a_bundle_for_another_machine(tmp_path: Path) -> None:
     host = make_bundle(tmp_path, machine="riscv64")
     assert_refused(host, "other-architecture", 3, "(riscv64)")
     assert os.uname().machine in host.refused()
+
+
+@pytest.mark.parametrize(
+    "spoilt", ["bootstrap.sha256", "program.txt", "installer/aibox/__main__.py"]
+)
+def test_a_refusal_is_one_json_document_where_that_is_asked_for(
+    host: BundleOnHost, spoilt: str
+) -> None:
+    flip(host.root / spoilt if (host.root / spoilt).exists() else host.blob(spoilt))
+    done = host.run("install", "--json")
+    told = json.loads(done.stdout)
+    assert told["reference"] == "bundle-damaged"
+    assert told["exit_code"] == done.returncode == 4
+    assert f'"{host.root}/aibox"' in told["hint"] or f'cd "{host.root}"' in told["hint"]
+    assert f"error[bundle-damaged]: {told['message']}" in done.stderr
+    assert told["fault"] == "the host"
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash", "busybox"])
+@pytest.mark.parametrize("text", ['say "ja" \\ nein', "한국어\tÄ\nend ", "", "%s $HOME `id`"])
+def test_any_shell_writes_any_text_as_json(shell: str, text: str) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"no {shell} on this machine: apt-get install {shell}")
+    command = [shell, *(["sh"] if shell == "busybox" else [])]
+    script = f'set -eu\n. "{REPOSITORY}/launcher/environment.sh"\nrefuse 1 x you "$1" "$1" "$1"'
+    done = subprocess.run(
+        [*command, "-c", script, "sh", text],
+        env={"PATH": "/nowhere", "AIBOX_JSON": "1"},
+        executable=shutil.which(shell),
+        capture_output=True,
+        text=True,
+    )
+    plain = text.replace("\t", " ").replace("\n", " ")
+    told = json.loads(done.stdout)
+    assert [told[name] for name in ("message", "hint", "context")] == [plain] * 3
