@@ -177,7 +177,7 @@ def _read_have(order: Order) -> Holdings:
         ) from error
     try:
         # A terminal's or an editor's newline at the end is not the box's.
-        return verify_have(data.removesuffix(b"\n"))
+        return verify_have(data.rstrip(b"\r\n"))
     except VerificationRefused as refusal:
         refusal.context = f"{order.have}: {refusal.context}".removesuffix(": ")
         raise

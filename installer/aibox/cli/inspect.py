@@ -21,6 +21,7 @@ from aibox.cli.options import (
     Port,
     ProfileName,
     Root,
+    Weights,
 )
 from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
@@ -36,12 +37,13 @@ def preflight(
     port: Port = None,
     bundle: Bundle = None,
     root: Root = None,
+    weights: Weights = None,
     allow_unsigned: AllowUnsigned = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge this host for a profile; exit code 3 when it cannot take the release."""
     wish = media.wish_of(
-        Wish(profile, lockfile, inventory, port), bundle, _looking(root, allow_unsigned)
+        Wish(profile, lockfile, inventory, port), bundle, _looking(root, weights, allow_unsigned)
     )
     with show.progress() as report:
         findings = pipeline.preflight(workplace(report), wish)
@@ -55,8 +57,8 @@ def preflight(
         show.end_with(refusal)
 
 
-def _looking(root: list[Path] | None, unsigned: bool) -> Terms:
-    return media.terms_of(root, None, unsigned=unsigned, downgrade=True, expired=True)
+def _looking(root: list[Path] | None, weights: list[Path] | None, unsigned: bool) -> Terms:
+    return media.terms_of(root, weights, unsigned=unsigned, downgrade=True, expired=True)
 
 
 def plan(
@@ -69,6 +71,7 @@ def plan(
     engine_key_file: EngineKeyFile = None,
     bundle: Bundle = None,
     root: Root = None,
+    weights: Weights = None,
     allow_unsigned: AllowUnsigned = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,7 +79,7 @@ def plan(
     wish = media.wish_of(
         Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file),
         bundle,
-        _looking(root, allow_unsigned),
+        _looking(root, weights, allow_unsigned),
     )
     with show.progress() as report:
         made = pipeline.plan(workplace(report), wish)
