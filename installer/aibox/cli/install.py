@@ -27,10 +27,10 @@ from aibox.cli.options import (
     Yes,
 )
 from aibox.cli.workplace import box_root, workplace
-from aibox.errors import Failed, Fault
+from aibox.errors import BadUsage, Failed, Fault
 from aibox.pipeline import Installed
 from aibox.plan import Plan
-from aibox.prepare import Wish
+from aibox.prepare import Wish, Workplace
 from aibox.record import Action
 
 _QUESTION = "How do I roll back a failed upgrade?"
@@ -86,6 +86,7 @@ def _run(wish: Wish, action: Action, confirm: pipeline.Confirm, as_json: bool) -
         place = workplace(report)
         if action is Action.UPGRADE:
             pipeline.require_box(place)
+            _require_aim(place, wish)
         done = media.trusting_if_asked(
             place, wish, lambda: pipeline.install(place, wish, action, confirm)
         )
@@ -166,6 +167,18 @@ def _declined(command: str) -> Failed:
         hint=f"look again with: {command}",
         fault=Fault.YOU,
     )
+
+
+def _require_aim(place: Workplace, wish: Wish) -> None:
+    """A box without a checkout has nothing newer than what it runs."""
+    named = wish.bundle or wish.lockfile or wish.inventory
+    if place.content.program is not None and not named:
+        raise BadUsage(
+            "upgrade-to-what",
+            "this box came from a bundle, so there is no newer release in it",
+            hint="name the bundle to move to: ./aibox upgrade --bundle BUNDLE",
+            fault=Fault.YOU,
+        )
 
 
 def _tell(done: Installed, as_json: bool) -> None:

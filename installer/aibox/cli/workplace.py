@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shlex
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +24,18 @@ def workplace(report: Report) -> Workplace:
     return Workplace(root=box_root(), content=content.find(), report=report)
 
 
-@cache
 def command() -> str:
-    """How this command line is typed here: `./aibox` in a checkout, else its link in the box."""
-    if content.find().program is None:
+    """How this command line is typed here: `./aibox` in a checkout, else its link in the box.
+
+    The link comes with the first generation; until then it is typed as it was started.
+    """
+    tree = content.find()
+    if tree.program is None:
         return "./aibox"
     path = box_root() / "bin" / "aibox"
+    if not path.exists():
+        started_from = os.environ.get("AIBOX_BUNDLE") or tree.root
+        return "sh " + shlex.quote(f"{started_from}/aibox")
     if path.is_relative_to(Path.home()):
         return "~/" + shlex.quote(str(path.relative_to(Path.home())))
     return shlex.quote(str(path))

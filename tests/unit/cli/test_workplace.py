@@ -1,0 +1,76 @@
+"""How commands are typed: in a checkout, from a medium, and in a box."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from aibox import content, pipeline
+from aibox.cli import app, show
+from aibox.content import Content
+
+
+@pytest.fixture
+def box(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A box of somebody whose command line came out of a bundle."""
+    root = place / "홈 1" / "box"
+    program = root / "programs" / "0123456789abcdef"
+    program.mkdir(parents=True)
+    (program / "program.txt").write_text("aibox-program 1\n")
+    monkeypatch.setenv("AIBOX_HOME", str(root))
+    monkeypatch.setenv("HOME", str(place / "home"))
+    monkeypatch.delenv("AIBOX_BUNDLE", raising=False)
+    monkeypatch.setattr(content, "find", lambda: Content(program))
+    return root
+
+
+def link(box: Path) -> Path:
+    path = box / "bin" / "aibox"
+    path.parent.mkdir()
+    path.write_text("")
+    return path
+
+
+def test_a_checkout_is_typed_as_it_lies() -> None:
+    assert show.as_typed("see: ./aibox status") == "see: ./aibox status"
+
+
+def test_a_box_has_a_link(box: Path) -> None:
+    link(box)
+    assert show.as_typed("see: ./aibox status") == f"see: '{box}/bin/aibox' status"
+
+
+def test_below_the_home_the_link_is_short(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(box.parent))
+    link(box)
+    assert show.as_typed("./aibox status") == "~/box/bin/aibox status"
+
+
+def test_before_there_is_a_box_the_medium_is_typed(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIBOX_BUNDLE", "/media/USB 스틱/box")
+    assert show.as_typed("./aibox install") == "sh '/media/USB 스틱/box/aibox' install"
+    link(box)
+    assert show.as_typed("./aibox status") == f"'{box}/bin/aibox' status"
+
+
+def test_without_medium_and_link_the_program_itself_is_typed(box: Path) -> None:
+    program = box / "programs" / "0123456789abcdef" / "aibox"
+    assert show.as_typed("./aibox install") == f"sh '{program}' install"
+
+
+def test_a_box_from_a_bundle_is_upgraded_to_something_that_is_named(
+    box: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "require_box", lambda _place: None)
+    monkeypatch.setattr(sys, "argv", ["aibox", "upgrade", "--json"])
+    link(box)
+    with pytest.raises(SystemExit) as ended:
+        app.main()
+    told = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, told["reference"]) == (2, "upgrade-to-what")
+    assert told["hint"].endswith("/bin/aibox' upgrade --bundle BUNDLE")
