@@ -122,6 +122,21 @@ def test_a_bundle_nobody_vouches_for_is_taken_only_when_somebody_says_so(
     assert any(notice in line for line in site.said)
 
 
+def test_a_bundle_with_too_few_signatures_is_taken_only_when_somebody_says_so(
+    site: SmallSite, place: Path
+) -> None:
+    careful = Supplier(place, place / "careful")
+    counts = {"root_keys": 1, "root_threshold": 1, "release_keys": 2, "release_threshold": 2}
+    trusting.init(careful.keys, created=today(), **counts)
+    bundle = careful.bundle()
+    assert len(provenance(site.trusting(careful), bundle.folder).signed_by) == 2
+    (careful.keys / "release-2.key").unlink()
+    careful.lie(bundle)
+    error = site.refusal(bundle.folder)
+    assert (error.reference, error.exit_code) == ("bundle-too-few-keys", 4)
+    assert provenance(site, bundle.folder, allow_unsigned=True).signed_by == ()
+
+
 def test_a_bundle_without_a_maker_is_called_so_on_a_box_that_trusts_nobody(
     site: SmallSite, supplier: Supplier
 ) -> None:
@@ -200,6 +215,21 @@ def expired(site: SmallSite, supplier: Supplier) -> SmallBundle:
     return supplier.bundle("expired", Parts(date=today() - LONG_AGO))
 
 
+def without_ssh_signature(site: SmallSite, supplier: Supplier) -> SmallBundle:
+    bundle = supplier.bundle()
+    (bundle.folder / SSH_SIGNATURE).unlink()
+    return bundle
+
+
+def forked(site: SmallSite, supplier: Supplier) -> SmallBundle:
+    """A second root 2 over the same first one."""
+    again = Path(shutil.copytree(supplier.keys, supplier.keys.with_name("again")))
+    for keys in (supplier.keys, again):
+        trusting.rotate(keys, created=today(), add=[NewKey(KeyKind.RELEASE)])
+    trusting.apply(site.trust, (supplier.keys / "2.root.json").read_bytes())
+    return Supplier(supplier.folder, again).bundle()
+
+
 FINAL: dict[str, tuple[str, Callable[[SmallSite, Supplier], SmallBundle]]] = {
     "key": ("bundle-key-revoked", revoked_key),
     "bundle": ("bundle-revoked", revoked_bundle),
@@ -210,6 +240,8 @@ FINAL: dict[str, tuple[str, Callable[[SmallSite, Supplier], SmallBundle]]] = {
     "below minimum": ("bundle-below-minimum", below_minimum),
     "equivocation": ("bundle-equivocation", equivocal),
     "expired": ("bundle-expired", expired),
+    "ssh signature": ("ssh-signature-missing", without_ssh_signature),
+    "fork": ("root-equivocation", forked),
 }
 
 

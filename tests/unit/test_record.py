@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from aibox import record
 from aibox.box.filesystem import Filesystem
 from aibox.box.history import RecordFile
-from aibox.record import Action, Entry, History, Result
+from aibox.record import Action, Entry, History, Provenance, Result
 from aibox.verdict import CaseResult, Verdict
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -95,6 +96,26 @@ def test_a_torn_line_is_cut_before_the_next_append(tmp_path: Path) -> None:
     history = file(tmp_path).read()
     assert [one.generation for one in history.entries] == [1, 2]
     assert history.unreadable_lines == 0
+
+
+def test_where_a_generation_came_from_is_read_back() -> None:
+    came = Provenance(bundle="b" * 64, sequence=7, signed_by=("k" * 64,), notices=("경고",))
+    told = entry().model_copy(update={"provenance": came})
+    assert record.parse(record.line(told)).entries == (told,)
+
+
+def test_an_entry_from_before_there_were_bundles_is_read() -> None:
+    values = json.loads(record.line(entry()))
+    del values["provenance"]
+    (found,) = record.parse(json.dumps(values).encode() + b"\n").entries
+    assert found == entry()
+
+
+def test_what_a_newer_command_says_of_a_bundle_is_kept() -> None:
+    values = json.loads(record.line(entry()))
+    values["provenance"] = {"bundle": "b" * 64, "sequence": 7, "delivered_by": "courier"}
+    (found,) = record.parse(json.dumps(values).encode() + b"\n").entries
+    assert b"courier" in record.line(found)
 
 
 def test_a_box_without_a_record_has_an_empty_history(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aibox.box.filesystem import Filesystem
 from aibox.box.journal import Intent, Journal, Phase, Unreadable, decode
 from aibox.digest import canonical_json
-from aibox.record import Action
+from aibox.record import Action, Provenance
 
 INTENT = Intent(
     transaction="t1",
@@ -21,6 +21,7 @@ INTENT = Intent(
     generation=2,
     source=1,
     reason="왜",
+    provenance=Provenance(bundle="b" * 64, sequence=7, signed_by=("k" * 64,)),
 )
 
 
@@ -31,6 +32,13 @@ def journal(tmp_path: Path) -> Journal:
 def test_an_intent_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     journal(tmp_path).write(INTENT)
     assert journal(tmp_path).read() == INTENT
+
+
+def test_an_intent_from_before_there_were_bundles_is_read() -> None:
+    values = INTENT.model_dump(mode="json")
+    del values["provenance"]
+    found = decode(canonical_json(values))
+    assert found == INTENT.model_copy(update={"provenance": None})
 
 
 def test_a_cleared_journal_holds_none(tmp_path: Path) -> None:
