@@ -7,6 +7,7 @@ so a log of an install reads like the install.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ from aibox.errors import AiboxError, Failed, Fault
 from aibox.progress import Progress, Report
 
 _HEARTBEAT_S = 4.0
+_COMMAND = re.compile(r"\./aibox(?! (lock|bundle build|trust (init|rotate|revoke))\b)")
 
 
 def data(value: object) -> None:
@@ -43,8 +45,11 @@ def note(line: str) -> None:
 
 
 def as_typed(line: str) -> str:
-    """The line with commands as they are typed here, where there is no checkout."""
-    return line.replace("./aibox", command()) if "./aibox" in line else line
+    """The line with commands as they are typed here, where there is no checkout.
+
+    What only a packager types, he types in his checkout.
+    """
+    return _COMMAND.sub(lambda _found: command(), line) if "./aibox" in line else line
 
 
 def error(failure: AiboxError, as_json: bool) -> None:

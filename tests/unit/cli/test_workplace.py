@@ -74,3 +74,10 @@ def test_a_box_from_a_bundle_is_upgraded_to_something_that_is_named(
     told = json.loads(capsys.readouterr().out)
     assert (ended.value.code, told["reference"]) == (2, "upgrade-to-what")
     assert told["hint"].endswith("/bin/aibox' upgrade --bundle BUNDLE")
+
+
+@pytest.mark.parametrize("words", ["lock --next", "bundle build --sign DIR", "trust rotate DIR"])
+def test_what_a_packager_types_is_typed_in_a_checkout(box: Path, words: str) -> None:
+    link(box)
+    told = show.as_typed(f"./aibox history; its maker: ./aibox {words}")
+    assert told == f"'{box}/bin/aibox' history; its maker: ./aibox {words}"
