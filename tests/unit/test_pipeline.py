@@ -284,6 +284,7 @@ def test_damage_that_staging_finds_is_recorded_and_the_same_command_works_afterw
     path.write_bytes(b"a drivel")
     error = refusal(box, bundle)
     assert isinstance(error, VerificationRefused)
+    assert error.reference == "bundle-file-differs"
     (entry,) = history(box)
     assert (entry.outcome, entry.generation) == (Result.FAILED, None)
     assert entry.reason == error.message
