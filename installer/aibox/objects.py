@@ -37,6 +37,9 @@ ARCHITECTURES = {
 """Architecture as the kernel names it -> as packaging systems do."""
 
 
+PACKAGES = "packages/"
+"""Where package repositories lie."""
+
 _PYTHON = re.compile(r"3\.([0-9]{1,2})", re.ASCII)
 
 
@@ -145,7 +148,7 @@ def _image(image: ImagePin, architecture: str) -> Iterable[Placed]:
 
 def repository(chosen: PackageSet) -> str:
     """The folder of a package set in a generation's tree: a repository of its own."""
-    return f"packages/{chosen.name}"
+    return PACKAGES + chosen.name
 
 
 def _packages(chosen: PackageSet) -> Iterable[Placed]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -320,8 +320,20 @@ def whole_release(received: Received, entry: ReleaseEntry, architecture: str) ->
         *objects.wheels(builds),
         *derived(received, architecture),
     )
+    _refuse_misplaced(received.description, needed)
     index.check(received.index, received.named.values(), map(_blob, needed))
     return made
+
+
+def _refuse_misplaced(description: Description, needed: Iterable[Placed]) -> None:
+    """What is not in a release adds nothing to it, and takes no file's place."""
+    for file in description.derived:
+        if not file.path.startswith(objects.PACKAGES):
+            raise _malformed("a release", f"{file.path} does not belong to its packages")
+    places: dict[str, str] = {}
+    for item in needed:
+        if places.setdefault(item.path, item.sha256) != item.sha256:
+            raise _malformed("a release", f"{item.path} is two files")
 
 
 def _entry_of(description: Description, profile: str | None) -> ReleaseEntry:

@@ -137,6 +137,32 @@ def test_a_release_for_another_profile_than_is_said_is_refused(
     assert (error.reference, error.exit_code) == ("bundle-malformed", 4)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "app/rag_app/__init__.py",
+        "app/rag_app/sitecustomize.py",
+        "models/small/model.safetensors",
+        "program/aibox",
+        "packages/docker/pool/docker.io_26.1.5-1_amd64.deb",
+    ],
+)
+def test_nothing_is_slipped_into_a_release_beside_its_digest(
+    site: SmallSite, supplier: Supplier, path: str
+) -> None:
+    """Indexes of packages are made by the builder; they are no part of what a release's id says."""
+
+    def slip_in(said: dict[str, Any]) -> None:
+        driver = {"sha256": DRIVER, "size": len(b"a driver"), "executable": False}
+        said["aibox"]["derived"].append({"path": path, **driver})
+
+    bundle = supplier.bundle()
+    supplier.lie(bundle, slip_in)
+    error = site.trusting(supplier).refusal(bundle.folder)
+    assert (error.reference, error.exit_code) == ("bundle-malformed", 4)
+    assert path in error.context
+
+
 # -- what lies on the medium --------------------------------------------------------------------
 
 
