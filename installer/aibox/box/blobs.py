@@ -63,7 +63,7 @@ class BlobStore:
     def claimed(self) -> dict[str, int]:
         """Digest -> bytes of room that half-imported blobs take."""
         return {
-            part.name.removesuffix(".part"): part.stat(follow_symlinks=False).st_blocks * 512
+            part.name.removesuffix(".part"): _room_of(Path(part.path))
             for part in _entries(self.layout.parts)
         }
 
@@ -90,7 +90,7 @@ class BlobStore:
             if self._present(digest, size):
                 on_bytes(size)
                 return False
-            self.require_room(max(0, size - self.claimed().get(digest, 0)), files=1)
+            self.require_room(max(0, size - _room_of(self.layout.part(digest))), files=1)
             self.make_folders([digest])
             self.take_in(source, digest, size, on_bytes)
             self.settle([digest])
@@ -141,7 +141,6 @@ class BlobStore:
             for intake in intakes:
                 intake.prove()
                 self.filesystem.rename(intake.part, self.layout.blob(intake.digest))
-                parts.remove(intake.part)
 
     def settle(self, taken: Iterable[str], found: Iterable[str] = ()) -> None:
         """Make the names of blobs durable, and believe those `taken` in for the rest of this boot.
@@ -266,6 +265,14 @@ def _entries(folder: str | Path | os.DirEntry[str]) -> Iterator[os.DirEntry[str]
             yield from entries
     except OSError:
         return
+
+
+def _room_of(path: Path) -> int:
+    """Bytes that a file takes on its disk; 0 if it is not there."""
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
 
 
 def _status(path: Path) -> os.stat_result | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,13 @@ def test_a_sealed_file_can_be_written_again_by_its_owner(tmp_path: Path) -> None
     Filesystem().unseal(part)
     assert part.stat().st_mode & 0o777 == 0o600
     Filesystem().unseal(tmp_path / "missing")
+
+
+def test_a_file_system_that_cannot_be_made_durable_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Filesystem().watch(tmp_path) as folder:
+        Filesystem().sync_filesystem(folder)
+        with pytest.raises(DiskTrouble) as trouble:
+            Filesystem().sync_filesystem(replace(folder, descriptor=-1))
+    assert trouble.value.number == errno.EBADF

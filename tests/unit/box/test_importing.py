@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import aibox
 from aibox.box import blobs, importing, intake
 from aibox.box import crew as crew_of_threads
-from aibox.box.filesystem import DiskTrouble, Filesystem, Kind, Operation
+from aibox.box.filesystem import DiskTrouble, Filesystem, Kind, OpenFile, Operation
 from aibox.box.importing import Imported, Incoming, import_all
 from aibox.box.store import Store
 from aibox.errors import Failed, PreflightVeto, VerificationRefused
@@ -65,6 +65,13 @@ def a_store(place: Path, before: Before = nothing, boot: str = "boot-1") -> Stor
 @pytest.fixture
 def store(place: Path) -> Store:
     return a_store(place)
+
+
+@pytest.fixture(params=[1, 1000], ids=["tiny ones together", "each for itself"])
+def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whether tiny blobs are made durable together."""
+    monkeypatch.setattr(importing, "MANY", request.param)
+    return "tiny ones together" if request.param == 1 else "each for itself"
 
 
 def lacking(place: Path, wanted: Sequence[bytes]) -> list[str]:
@@ -304,6 +311,39 @@ def test_what_was_taken_in_before_an_error_is_not_hashed_again(
     assert import_all(a_store(place), incoming(*BLOBS)).present == 4
 
 
+class LyingDisk(Filesystem):
+    """Says that it wrote everything and does not."""
+
+    def write(self, file: OpenFile, data: bytes | memoryview) -> None:
+        super().write(file, bytes(len(data)))
+
+
+def test_what_the_disk_lost_is_missed(place: Path, many: str) -> None:
+    a_store(place)
+    store = Store(place / "box", LyingDisk())
+    with pytest.raises(VerificationRefused) as refusal:
+        import_all(store, incoming(*BLOBS[1:4]))
+    assert "the disk gives back other bytes" in refusal.value.context
+    assert store.names() == set()
+
+
+def test_few_tiny_blobs_do_not_wait_for_what_others_write(place: Path) -> None:
+    recorder = Recorder()
+    import_all(a_store(place, recorder), incoming(*BLOBS))
+    assert Kind.SYNC_FILESYSTEM not in {operation.kind for operation in recorder.operations}
+
+
+def test_a_part_of_other_bytes_is_found_out_and_every_byte_told_once(
+    place: Path, store: Store
+) -> None:
+    for data in BLOBS:
+        store.layout.part(sha256(data)).write_bytes(b"not ours" * 1000)
+    counts: list[int] = []
+    assert import_all(store, incoming(*BLOBS), counts.append).new == len(BLOBS)
+    assert lacking(place, BLOBS) == []
+    assert sum(counts) == sum(map(len, BLOBS))
+
+
 @pytest.mark.parametrize("workers", [1, 5])
 @pytest.mark.parametrize("bad", [0, 4, len(BLOBS) - 1])
 def test_one_bad_blob_stops_all_and_leaves_nobody_behind(
@@ -428,13 +468,6 @@ def test_a_progress_that_cannot_be_shown_stops_the_import(place: Path, store: St
 
 WRITING = (Kind.MAKE_DIRECTORY, Kind.OPEN, Kind.WRITE, Kind.ALLOCATE, Kind.RENAME)
 SYNCS = (Kind.SYNC_FILE, Kind.SYNC_DIRECTORY, Kind.SYNC_FILESYSTEM)
-
-
-@pytest.fixture(params=[1, 1000], ids=["tiny ones together", "each for itself"])
-def many(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whether tiny blobs are made durable together."""
-    monkeypatch.setattr(importing, "MANY", request.param)
-    return "tiny ones together" if request.param == 1 else "each for itself"
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -603,8 +636,9 @@ def test_imports_into_one_store_from_several_places_do_not_disturb_one_another(
     place: Path, store: Store
 ) -> None:
     with ThreadPoolExecutor(4) as threads:
-        for data in BLOBS:
-            threads.submit(store.import_stream, io.BytesIO(data), sha256(data), len(data))
+        sizes = (*map(len, BLOBS),)
+        sources = (io.BytesIO(data) for data in BLOBS)
+        assert all(threads.map(store.import_stream, sources, map(sha256, BLOBS), sizes))
     assert import_all(a_store(place), incoming(*BLOBS)).present == len(BLOBS)
 
 
