@@ -46,7 +46,7 @@ def main(wanted: Wanted) -> int:
             (wanted.environment.parent / "program.txt").unlink(missing_ok=True)
         return refused.exit_code
     except KeyboardInterrupt:
-        progress.say(f"interrupted; to go on: {wanted.program}")
+        progress.say(f"interrupted; to go on: {wanted.again}")
         return INTERRUPTED
     return 0
 
@@ -121,7 +121,7 @@ def _create(wanted: Wanted, progress: Progress, guard: int) -> None:
                 "environment-failed",
                 f"{python} could not create a virtual environment",
                 fault="the host",
-                hint=f"use another Python, for example: AIBOX_PYTHON=python3.12 {wanted.program}",
+                hint=f"use another Python, for example: AIBOX_PYTHON=python3.12 {wanted.again}",
                 context=log.read().strip()[-600:],
                 exit_code=HOST_CANNOT,
             )

@@ -78,7 +78,8 @@ class Medium:
             fault="the host",
             hint=f"bring volume {numbers}, and start it from there: sh /path/of/the/volume/aibox"
             if wanted
-            else f"copy the bundle again, then: {self._again}",
+            else "a delta is for a box that runs: bin/aibox upgrade --bundle, in its folder; "
+            f"else copy the bundle again, then: {self._again}",
             context="\n    ".join(shown + ["..."] * (len(missing) > NAMED)),
             exit_code=NOT_WHAT_IT_SHOULD_BE,
         )

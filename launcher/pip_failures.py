@@ -74,7 +74,7 @@ def explain(lines: list[str], wanted: Wanted) -> Refused:
                 reference,
                 message,
                 fault=fault,
-                hint=hint.format(program=wanted.program),
+                hint=hint.format(program=wanted.again),
                 context=context,
                 exit_code=exit_code,
             )
@@ -82,7 +82,7 @@ def explain(lines: list[str], wanted: Wanted) -> Refused:
         "environment-failed",
         "pip could not install the packages",
         fault="an upstream tool",
-        hint=f"read the lines above, then repeat the command: {wanted.program}",
+        hint=f"read the lines above, then repeat the command: {wanted.again}",
         context=context,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bundle_doubles import path_of_tools
+from wanted import Wanted
 
 from .bundle_on_host import TOOLS, BundleOnHost, ended, make_bundle, start
 
@@ -151,3 +152,11 @@ def test_it_runs_in_the_shells_of_the_distributions(started: BundleOnHost, shell
         [shell, started.root / "aibox"], env=started.surroundings(), capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (7, "")
+
+
+def test_whoever_started_from_a_medium_goes_on_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = Wanted("./aibox", Path("/box/.venv"), Path("/box/cli.lock"))
+    monkeypatch.delenv("AIBOX_BUNDLE", raising=False)
+    assert wanted.again == "./aibox"
+    monkeypatch.setenv("AIBOX_BUNDLE", "/media/USB 스틱/box")
+    assert wanted.again == 'sh "/media/USB 스틱/box/aibox"'

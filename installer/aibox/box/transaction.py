@@ -376,6 +376,8 @@ def _release(store: Store, generation: int | None) -> str:
 def _drop(transaction: Transaction, error: BaseException) -> None:
     full = isinstance(error, DiskTrouble) and error.full
     reason = error.message if isinstance(error, AiboxError) else type(error).__name__
+    if isinstance(error, KeyboardInterrupt):
+        reason = "interrupted"
     try:
         transaction.abort(reason, parts=full)
     except DiskTrouble:
