@@ -99,6 +99,8 @@ def build(content: Content, order: Order, report: Report) -> Made:
         for sha256, blob in gathered.needed().items()
         if sha256 not in gathered.held | gathered.brought
     )
+    # Said before the first second of it is over: what is heard in silence is the last thing said.
+    report(Progress(STEP, f"writing {order.output}"))
     meter = Meter(STEP, f"writing {order.output}", carried, report)
     return assembly.write(
         gathered,
@@ -207,6 +209,7 @@ def _prove(gathered: Gathered, order: Order, report: Report) -> tuple[Proof, ...
         with tempfile.TemporaryDirectory(prefix="aibox-proof-") as folder:
             bundle = Path(folder) / "bundle"
             if not service_proof.why_not(alone):
+                report(Progress(STEP, f"writing {made.profile} alone, to prove that it starts"))
                 assembly.write(alone, bundle, sign=None)
             proofs.append(service_proof.prove(alone, bundle, report))
     return tuple(proofs)

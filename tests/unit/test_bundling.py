@@ -107,7 +107,7 @@ def test_a_build_prints_nothing(
     project.build(output, sign=project.keys())
     told = capfd.readouterr()
     assert (told.out, told.err) == ("", "")
-    assert project.told
+    assert project.said.endswith(f"[bundle] writing {output}")
 
 
 def test_builds_for_all_hosts_are_chosen_by_interpreter_and_architecture(
