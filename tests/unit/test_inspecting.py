@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +54,16 @@ def test_it_tells_what_is_inside_without_touching_a_blob(
     found = inspect([bundle.folder], NO_BOX)
     assert untouched == HEAD
     assert (found.bundle, found.sequence) == (bundle.made.bundle, 1)
-    assert (found.created, found.architectures, found.pythons) == (today(), (MACHINE,), (PYTHON,))
+    assert found.created == today().isoformat()
+    assert (found.architectures, found.pythons) == ((MACHINE,), (PYTHON,))
     assert found.bytes == found.carried == sum(b.size for b in bundle.gathered.needed().values())
     assert found.releases[0]["id"] == bundle.release.id
-    assert [row.kind.value for row in found.kinds] == [
+    assert [row.kind for row in found.kinds] == [
         *("file", "image", "interpreter", "model", "package", "project", "wheel"),
     ]
-    assert sum(row.bytes for row in found.kinds) == sum(c.size for c in found.components)
+    assert sum(row.bytes for row in found.kinds) == sum(c["size"] for c in found.components)
     assert (len(found.signed_by), found.roots, found.changes) == (1, 1, ())
-    assert json.loads(found.model_dump_json())["volumes"] == [str(bundle.folder)]
+    assert json.loads(json.dumps(asdict(found)))["volumes"] == [str(bundle.folder)]
 
 
 def test_it_may_lie_where_nothing_can_be_written(
@@ -126,7 +130,7 @@ def running(site: SmallSite, supplier: Supplier) -> SmallSite:
 def changes(site: SmallSite, supplier: Supplier, **parts: Any) -> dict[str, tuple[str, str]]:
     bundle = supplier.bundle("two", Parts(**{"sequence": 2, **parts}))
     found = inspect([bundle.folder], site.root)
-    return {item.name: (item.current, item.desired) for item in found.changes}
+    return {item["name"]: (item["current"], item["desired"]) for item in found.changes}
 
 
 def test_what_it_would_change_is_told_by_component(site: SmallSite, supplier: Supplier) -> None:
@@ -140,7 +144,7 @@ def test_what_it_would_change_is_told_by_component(site: SmallSite, supplier: Su
     assert found.keys() == {
         *("file driver", "model small", "model larger", "project aibox-prompts"),
     }
-    assert found["model small"][1] == "(none)" == found["model larger"][0]
+    assert found["model small"][1] == "-" == found["model larger"][0]
 
 
 def test_the_same_again_changes_nothing(site: SmallSite, supplier: Supplier) -> None:
@@ -169,6 +173,29 @@ def test_a_summary_is_for_people(supplier: Supplier) -> None:
 
 
 def test_the_strictest_class_and_a_few_licences_stand_for_a_kind() -> None:
-    assert inspecting._strictest(set(Redistribution)) is Redistribution.FORBID
-    assert inspecting._most({"A", "B"}) == "A, B"
-    assert inspecting._most(set("ABCDE")) == "A, B, C and 2 more"
+    assert inspecting.strictest({item.value for item in Redistribution}) == "forbid"
+    assert set(inspecting.CLASSES) == {item.value for item in Redistribution}
+    assert inspecting.most({"A", "B"}) == "A, B"
+    assert inspecting.most(set("ABCDE")) == "A, B, C and 2 more"
+
+
+@pytest.mark.parametrize("missing", ["signed", "signatures"])
+def test_what_lacks_a_part_is_malformed(supplier: Supplier, missing: str) -> None:
+    bundle = supplier.bundle()
+    path = bundle.folder / MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), missing: None}))
+    with pytest.raises(VerificationRefused) as caught:
+        inspect([bundle.folder], NO_BOX)
+    assert caught.value.reference == "bundle-malformed"
+
+
+def test_nothing_that_takes_long_to_import_is_needed() -> None:
+    script = "import sys, aibox.inspecting; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={"PYTHONPATH": str(Path(inspecting.__file__).parents[1])},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert not {"pydantic", "cryptography", "tuf", "httpx", "jinja2"} & set(done.stdout.split())

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aibox import digest
-from aibox.bundle import volumes
+from aibox.bundle import label as labels
 from aibox.bundle.finding import COMMAND, printable, unreadable
 from aibox.bundle.folder import Folder, TooLarge
+from aibox.bundle.label import Label
 from aibox.bundle.layout import (
     LABEL_LIMIT,
     MANIFEST,
@@ -22,7 +23,6 @@ from aibox.bundle.layout import (
     VOLUME,
     root_version,
 )
-from aibox.bundle.volumes import Label
 from aibox.errors import BadUsage, Fault, VerificationRefused
 
 HEAD_LIMIT = 4 * MANIFEST_LIMIT
@@ -124,7 +124,7 @@ def _volume(folder: Folder) -> Volume | None:
         raise unreadable(where, error) from error
     if MANIFEST not in head:
         raise _head_refused(where, f"{MANIFEST} is not a regular file")
-    return Volume(folder, head, volumes.parse(label, where) if label is not None else None)
+    return Volume(folder, head, labels.parse(label, where) if label is not None else None)
 
 
 def _head(folder: Folder) -> dict[str, bytes]:

@@ -15,18 +15,21 @@ from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from aibox import digest
 from aibox.bundle import discovery
 from aibox.bundle.discovery import Volume
 from aibox.bundle.finding import COMMAND, unreadable
+from aibox.bundle.label import Label
 from aibox.bundle.layout import BLOBS
-from aibox.bundle.manifest import Carried
 from aibox.bundle.reader import ObjectReader, OpenChunk
-from aibox.bundle.volumes import Label
 from aibox.digest import is_digest
 from aibox.errors import Failed, Fault, VerificationRefused
-from aibox.pins import Blob
+
+if TYPE_CHECKING:
+    from aibox.bundle.manifest import Carried
+    from aibox.pins import Blob
 
 _BUFFER_BYTES = 256 << 10
 _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})

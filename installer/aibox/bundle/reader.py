@@ -8,10 +8,13 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 from aibox.bundle.finding import COMMAND, unreadable
 from aibox.errors import Fault, VerificationRefused
-from aibox.pins import Blob
+
+if TYPE_CHECKING:
+    from aibox.pins import Blob
 
 
 @dataclass(frozen=True, slots=True)

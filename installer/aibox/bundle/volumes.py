@@ -1,29 +1,19 @@
-"""How a bundle is divided over volumes, and what each volume says of the division; all pure.
+"""How a bundle is divided over volumes; pure.
 
 Every volume holds the whole head (all but blobs) and the few blobs that describe the rest, and a
-share of the other blobs: so each can be checked alone and tells what it lacks. `volume.json` is
-not signed and nothing is believed from it: it only gives names to what is missing.
+share of the other blobs: so each can be checked alone and tells what it lacks.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field, ValidationError, model_validator
-
-from aibox import digest
-from aibox.bundle.finding import COMMAND
 from aibox.bundle.layout import CHUNK_BYTES, FOLDER_LIMIT, VOLUMES_LIMIT
 from aibox.bundle.manifest import Carried
 from aibox.bundle.sizes import show_size
-from aibox.errors import BadUsage, Fault, VerificationRefused
-from aibox.pins import Blob, Size
-from aibox.schema import Model, Sha256
-
-FORMAT = 1
+from aibox.errors import BadUsage, Fault
+from aibox.pins import Blob
 
 _ENTRY_BYTES = 192  # A name of 64 digits takes six entries of 32 bytes in a FAT folder.
 _LABEL_ENTRY_BYTES = 67  # A digest, its quotes and a comma.
@@ -31,97 +21,6 @@ _LABEL_VOLUME_BYTES = 64
 _RESERVE_BYTES = 2 << 20
 _RESERVE_SHARE = 100
 """Kept free: alignment and the tables of the file system (one part in so many)."""
-
-Number = Annotated[int, Field(ge=1, le=VOLUMES_LIMIT)]
-
-
-class Share(Model):
-    """The blobs of one volume beyond those that all have; `size` is their bytes."""
-
-    size: Size
-    blobs: tuple[Sha256, ...]
-
-
-class Label(Model):
-    """volume.json: of which bundle (digest of bundle.json), which volume, the whole division."""
-
-    format: Annotated[int, Field(ge=1, le=FORMAT)]
-    bundle: Sha256
-    number: Number
-    of: Number
-    volumes: tuple[Share, ...]
-
-    @model_validator(mode="after")
-    def _is_a_division(self) -> Label:
-        if self.of != len(self.volumes) or self.number > self.of:
-            raise ValueError("number, of and volumes contradict one another")
-        counts = Counter(blob for share in self.volumes for blob in share.blobs)
-        if counts and counts.most_common(1)[0][1] > 1:
-            raise ValueError("gives a blob to two volumes")
-        return self
-
-    @property
-    def name(self) -> str:
-        """`volume 2 of 3`."""
-        return f"volume {self.number} of {self.of}"
-
-    @property
-    def share(self) -> Share:
-        """What this volume holds beyond what all hold."""
-        return self.volumes[self.number - 1]
-
-    def missing(self) -> str:
-        """The name of a volume that is not there, and how much it holds."""
-        return f"{self.name} (holds {len(self.share.blobs)} blobs, {show_size(self.share.size)})"
-
-    def other(self, number: int) -> Label:
-        """The label of another volume of the same division."""
-        return self.model_copy(update={"number": number})
-
-    def number_of(self) -> dict[str, int]:
-        """Blob -> number of the volume that should hold it."""
-        return {
-            blob: number
-            for number, share in enumerate(self.volumes, start=1)
-            for blob in share.blobs
-        }
-
-
-def labels(bundle: str, division: Sequence[Sequence[Blob]]) -> tuple[Label, ...]:
-    """The label of each volume; `bundle` is the digest of bundle.json."""
-    shares = tuple(
-        Share(size=sum(blob.size for blob in share), blobs=tuple(blob.sha256 for blob in share))
-        for share in division
-    )
-    return tuple(
-        Label(format=FORMAT, bundle=bundle, number=number, of=len(shares), volumes=shares)
-        for number in range(1, len(shares) + 1)
-    )
-
-
-def dump(label: Label) -> bytes:
-    """The bytes of volume.json."""
-    return digest.canonical_json(label.model_dump(mode="json"))
-
-
-def parse(data: bytes, where: str) -> Label:
-    """Read a volume.json; raises `VerificationRefused` (`volume-label-invalid`)."""
-    try:
-        return Label.model_validate_json(data)
-    except (ValidationError, RecursionError) as error:
-        raise VerificationRefused(
-            "volume-label-invalid",
-            f"volume.json in {where} is not readable, so nobody can tell which volume this is",
-            context=_first_problem(error),
-            hint=f"copy the volume again from where it was written, then: {COMMAND}",
-            fault=Fault.HOST,
-        ) from error
-
-
-def folder_name(label: Label) -> str:
-    """`volume-02-of-12`: sorts as it counts."""
-    width = max(2, len(str(label.of)))
-    return f"volume-{label.number:0{width}}-of-{label.of:0{width}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,10 +197,3 @@ def _too_many(volume_bytes: int, count: int) -> BadUsage:
         hint="give a greater size: ./aibox bundle build --volume-size 25GB",
         fault=Fault.YOU,
     )
-
-
-def _first_problem(error: ValidationError | RecursionError) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'the whole file'}: {first['msg']}"

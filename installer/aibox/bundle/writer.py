@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeVar
 
 from aibox import digest
+from aibox.bundle import label as labels
 from aibox.bundle import volumes
 from aibox.bundle.finding import unreadable
 from aibox.bundle.layout import BLOBS, CHUNK_BYTES, MANIFEST, VOLUME, BundleLayout
@@ -283,16 +284,16 @@ class BundleWriter:
         division = self.plan(head, common, apart, volume_bytes, order)
         names = []
         for label, share in zip(
-            volumes.labels(digest.of_bytes(head[MANIFEST]), division), division, strict=True
+            labels.labels(digest.of_bytes(head[MANIFEST]), division), division, strict=True
         ):
-            names.append(volumes.folder_name(label))
+            names.append(labels.folder_name(label))
             volume = BundleLayout(root / names[-1])
             volume.blobs.mkdir(parents=True)
             for blob in share:
                 self._blobs.layout.blob(blob.sha256).rename(volume.blob(blob.sha256))
             for blob in common:
                 self._blobs.copy(blob, volume)
-            self._write_head(volume.root, {**head, VOLUME: volumes.dump(label)})
+            self._write_head(volume.root, {**head, VOLUME: labels.dump(label)})
         return names
 
     def plan(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -123,12 +124,12 @@ def inspect(media: Media, as_json: AsJson = False) -> None:
 
     found = inspecting.inspect(media, box_root())
     if as_json:
-        show.data(found.model_dump(mode="json"))
+        show.data(asdict(found))
         return
     for name, value in inspecting.summary(found):
         show.text(f"{name + ':':14}{value}")
     show.table(
-        [{**row.model_dump(mode="json"), "megabytes": row.megabytes} for row in found.kinds],
+        [row.for_people() for row in found.kinds],
         ("kind", "count", "megabytes", "licences", "redistribution"),
     )
     show.note("nothing of this was verified; do it with: ./aibox bundle verify BUNDLE")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aibox.bundle import label as labels
 from aibox.bundle import volumes
 from aibox.bundle.layout import CHUNK_BYTES, FOLDER_LIMIT
 from aibox.bundle.sizes import parse_size
@@ -96,8 +97,8 @@ def test_the_head_counts_clusters_folders_and_the_label() -> None:
     assert volumes.head_cost([1, 1], 1, [], 10**9) - few == CLUSTER + 192
     assert volumes.head_cost([1], 2, [], 10**9) - few == CLUSTER
     many = volumes.head_cost([1], 1, blobs([1] * 10_000), 10**9)
-    label = volumes.labels("a" * 64, [blobs([1] * 10_000)])[0]
-    assert many - few > len(volumes.dump(label)) - 2 * CLUSTER
+    label = labels.labels("a" * 64, [blobs([1] * 10_000)])[0]
+    assert many - few > len(labels.dump(label)) - 2 * CLUSTER
 
 
 def whereabouts(plan: tuple[tuple[Blob, ...], ...]) -> dict[str, int]:
@@ -132,11 +133,11 @@ def test_what_starts_everything_is_on_the_first_volume() -> None:
     assert max(found.values()) > 1
 
 
-LABELS = volumes.labels("a" * 64, [blobs([5, 6]), [blob(7, 8)]])
+LABELS = labels.labels("a" * 64, [blobs([5, 6]), [blob(7, 8)]])
 
 
 def test_a_label_tells_the_whole_division() -> None:
-    again = volumes.parse(volumes.dump(LABELS[1]), "here")
+    again = labels.parse(labels.dump(LABELS[1]), "here")
     assert again == LABELS[1]
     assert again.name == "volume 2 of 2"
     assert again.other(1).missing() == "volume 1 of 2 (holds 2 blobs, 11 bytes)"
@@ -144,13 +145,13 @@ def test_a_label_tells_the_whole_division() -> None:
 
 
 def test_folders_of_volumes_sort_as_they_count() -> None:
-    assert volumes.folder_name(LABELS[0]) == "volume-01-of-02"
-    many = volumes.labels("a" * 64, [[]] * 120)
-    assert volumes.folder_name(many[6]) == "volume-007-of-120"
+    assert labels.folder_name(LABELS[0]) == "volume-01-of-02"
+    many = labels.labels("a" * 64, [[]] * 120)
+    assert labels.folder_name(many[6]) == "volume-007-of-120"
 
 
 def changed(**fields: object) -> bytes:
-    return json.dumps(json.loads(volumes.dump(LABELS[0])) | fields).encode()
+    return json.dumps(json.loads(labels.dump(LABELS[0])) | fields).encode()
 
 
 SHARE = {"size": 1, "blobs": ["b" * 64]}
@@ -177,6 +178,6 @@ SHARE = {"size": 1, "blobs": ["b" * 64]}
 )
 def test_a_label_that_makes_no_sense_is_refused(data: bytes) -> None:
     with pytest.raises(VerificationRefused) as refusal:
-        volumes.parse(data, "/media/b")
+        labels.parse(data, "/media/b")
     assert refusal.value.reference == "volume-label-invalid"
     assert "/media/b" in refusal.value.message
