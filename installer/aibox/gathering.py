@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from aibox import __version__, digest, objects
+from aibox.box import wheel_file
 from aibox.box import wheels as index
 from aibox.box.wheels import WheelPin
 from aibox.bundle import program as programs
@@ -172,6 +173,8 @@ class _Gathering:
                 again=AGAIN,
             )
             for pin in missing:
+                # Refused here too: not only where it would be installed, months later.
+                wheel_file.contents(Path(folder) / pin.filename)
                 self.cache.adopt(Path(folder) / pin.filename, pin.sha256, pin.size)
         for _, file in pins:
             self._cached(file.sha256, file.size)

@@ -309,13 +309,16 @@ def collect(place: Workplace, keep: int) -> collector.Freed:
 
 
 def uninstall(place: Workplace, purge: bool) -> None:
-    """Stop the box and remove it; documents and the record stay unless `purge`."""
+    """Stop the box and remove it; documents, record and trust stay unless `purge`.
+
+    Trust stays because its floors are what refuses an older bundle to whoever installs next.
+    """
     with guard.hold(place.root) as lock_fd:
         store = Store(place.root)
         _require_box_root(store)
         _runtime(place, store).stop()
         provision.remove(store, place.content, place.report, lock_fd)
-        keep = set() if purge else {"data", "record.jsonl", "lock"}
+        keep = set() if purge else {"data", "record.jsonl", "trust", "lock"}
         for path in sorted(place.root.iterdir()):
             if path.name not in keep:
                 store.filesystem.remove_tree(path)

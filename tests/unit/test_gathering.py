@@ -18,6 +18,7 @@ from aibox.bundle.build import interpreter
 from aibox.bundle.layout import BLOBS
 from aibox.bundle.manifest import Kind
 from aibox.errors import AiboxError, Failed, VerificationRefused
+from aibox.lock import WheelFile
 from aibox.pins import Archive
 from bundle_media import snapshot
 from package_archives import pinned
@@ -34,6 +35,7 @@ from packager_project import (
     packager_project,
 )
 from weight_files import gguf, string
+from wheel_maker import make_wheel
 
 
 @pytest.fixture
@@ -196,6 +198,24 @@ def test_a_package_with_other_bytes_is_refused(
         output.parent.mkdir()
         error = refused(project, output)
     assert (type(error), error.reference) == (VerificationRefused, "wheel-digest-differs")
+
+
+def test_a_package_that_would_run_at_every_start_is_refused(
+    place: Path, monkeypatch: pytest.MonkeyPatch, output: Path
+) -> None:
+    with packager_project(place, monkeypatch, wheels_at_hand=False) as project:
+        (path,) = (project.index / "alpha").glob("*.whl")
+        path.unlink()
+        make_wheel(path.parent, {"alpha.py": b"", "alpha.pth": b"import os"}, name="alpha")
+        data = path.read_bytes()
+        (alpha,) = (wheel for wheel in project.lock.wheel if wheel.name == "alpha")
+        pin = WheelFile(filename=path.name, size=len(data), sha256=digest.of_bytes(data))
+        others = tuple(wheel for wheel in project.lock.wheel if wheel.name != "alpha")
+        project.relock(wheel=(alpha.model_copy(update={"files": (pin,)}), *others))
+        project.commit()
+        output.parent.mkdir()
+        error = refused(project, output)
+    assert (type(error), error.reference) == (VerificationRefused, "wheel-refused")
 
 
 # -- models --------------------------------------------------------------------------------------

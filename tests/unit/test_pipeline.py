@@ -235,6 +235,18 @@ def test_after_a_rollback_only_newer_bundles_are_taken(box: SmallSite, supplier:
     assert (box.store.current(), sequence(box)) == (3, 3)
 
 
+def test_an_older_bundle_is_refused_even_after_the_box_was_removed(
+    box: SmallSite, supplier: Supplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline.provision, "remove", lambda *_: None)
+    one = supplier.bundle("one")
+    install(box, one)
+    install(box, supplier.bundle("two", TWO))
+    pipeline.uninstall(box.place, purge=False)
+    assert {path.name for path in box.root.iterdir()} <= {"data", "record.jsonl", "trust", "lock"}
+    assert refusal(box, one).reference == "bundle-older"
+
+
 def test_an_older_bundle_that_was_allowed_is_recorded_and_lowers_nothing(
     box: SmallSite, supplier: Supplier
 ) -> None:

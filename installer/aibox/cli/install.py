@@ -119,11 +119,13 @@ def recover(as_json: AsJson = False) -> None:
 
 
 def uninstall(
-    purge: Annotated[bool, typer.Option("--purge", help="Also documents and history.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also documents, history and trust.")
+    ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Stop and remove the box; documents and history stay unless --purge."""
+    """Stop and remove the box; documents, history and trust stay unless --purge."""
     if purge and not yes and sys.stdin.isatty():
         typed = typer.prompt(f"this removes every document in {box_root()}; type 'purge'", err=True)
         if typed != "purge":
@@ -133,7 +135,7 @@ def uninstall(
     if as_json:
         show.data({"state": "not-installed", "purged": purge})
     else:
-        show.note("removed" if purge else "removed; documents and history were kept")
+        show.note("removed" if purge else "removed; documents, history and trust were kept")
 
 
 def _confirmation(yes: bool, first_is_fine: bool) -> pipeline.Confirm:

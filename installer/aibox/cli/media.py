@@ -19,7 +19,7 @@ from aibox.receiving import Terms
 
 T = TypeVar("T")
 
-_ASKED_DIGITS = 8
+_ASKED_DIGITS = 16
 
 
 def wish_of(wish: Wish, bundle: Sequence[Path] | None, terms: Terms) -> Wish:
