@@ -5,7 +5,6 @@ What a bundle lacks is found here, never on site.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from aibox.bundle.manifest import Proof
 from aibox.bundle.trust import signing
 from aibox.bundle.trust.have import Holdings, verify_have
 from aibox.content import Content
-from aibox.errors import BadUsage, Fault, VerificationRefused
+from aibox.errors import BadUsage, Failed, Fault, VerificationRefused
 from aibox.gathering import Scope
 from aibox.lock import ModelsLock
 from aibox.locking import Sources
@@ -206,10 +205,25 @@ def _prove(gathered: Gathered, order: Order, report: Report) -> tuple[Proof, ...
     proofs = []
     for made in gathered.releases:
         alone = replace(gathered, releases=(made,), proofs=())
-        with tempfile.TemporaryDirectory(prefix="aibox-proof-") as folder:
-            bundle = Path(folder) / "bundle"
+        with service_proof.room() as folder:
             if not service_proof.why_not(alone):
                 report(Progress(STEP, f"writing {made.profile} alone, to prove that it starts"))
-                assembly.write(alone, bundle, sign=None)
-            proofs.append(service_proof.prove(alone, bundle, report))
+                _write_for_proof(alone, folder / "bundle")
+            proofs.append(service_proof.prove(alone, folder / "bundle", report))
     return tuple(proofs)
+
+
+def _write_for_proof(alone: Gathered, bundle: Path) -> None:
+    try:
+        assembly.write(alone, bundle, sign=None)
+    except Failed as failure:
+        if failure.reference != "bundle-not-written":
+            raise
+        raise Failed(
+            "proof-not-written",
+            f"there is no room for the proof that the services start ({failure.message})",
+            context=failure.context,
+            hint="free some room, or let TMPDIR name another folder, or leave the proof out, which "
+            "is recorded: ./aibox bundle build --skip-proof",
+            fault=Fault.HOST,
+        ) from failure

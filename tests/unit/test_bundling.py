@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import os
+import resource
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +24,7 @@ from aibox.locking import Sources
 from aibox.pins import ModelFile, Redistribution, State
 from aibox.profile import Runtime
 from bundle_media import snapshot
+from faults import in_a_process
 from packager_project import (
     DRIVER,
     MACHINE,
@@ -681,6 +684,27 @@ def test_services_that_do_not_start_make_no_bundle(
     assert "nothing is installed here" in error.context
     assert not output.exists()
     assert [path.name for path in output.parent.iterdir()] == []
+
+
+def test_a_proof_without_room_is_not_mistaken_for_the_bundle(
+    project: PackagerProject, output: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_proof, "why_not", lambda _gathered: "")
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    told = place / "told"
+
+    def build() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+        try:
+            project.build(output, prove=True)
+        except AiboxError as error:
+            told.write_text(f"{error.reference} {error.context} {error.hint}")
+
+    project.build(place / "first")
+    assert in_a_process(build) == 0
+    assert told.read_text().startswith(f"proof-not-written {place}/aibox-proof-")
+    assert told.read_text().endswith("./aibox bundle build --skip-proof")
+    assert not list(place.glob("aibox-proof-*"))
 
 
 def test_containers_are_not_proven_here_and_that_is_recorded(

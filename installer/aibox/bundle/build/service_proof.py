@@ -1,18 +1,19 @@
 """The proof that a release runs from its bundle alone: installed, asked, removed, with no network.
 
 The box is a folder of its own, its home is empty, and it lives in a network namespace that holds
-nothing but loopback. Its gate asks the golden questions, so what is proven is an answer.
+nothing but loopback. Its gate asks the golden questions, so what is proven is an answer. It lives
+in a process namespace, too: what it started ends with the builder, even with one that is killed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aibox import process
@@ -27,11 +28,14 @@ from aibox.release import Release
 STEP = "prove"
 _INSTALL_S = 1800.0
 _PROBE_S = 30.0
+_PREFIX = "aibox-proof-"
+_PORT = 8700
+"""Any will do where nobody else is."""
 _MODULE = "aibox.bundle.build.without_network"
 
 
 def prove(gathered: Gathered, bundle: Path, report: Report) -> Proof:
-    """Install the unsigned `bundle` of the one release, stop it, and remove its folder.
+    """Install the unsigned `bundle` of the one release; its services and its folder are gone then.
 
     A builder that cannot do that says so in the proof. Raises `Failed` (`release-does-not-start`)
     when the release does not come up or does not answer: such a bundle is not made.
@@ -41,14 +45,15 @@ def prove(gathered: Gathered, bundle: Path, report: Report) -> Proof:
     if reason := why_not(gathered):
         return Proof(what=what, proven=False, reason=f"not proven on this builder: {reason}")
     report(Progress(STEP, f"{release.profile}: installing it here, with no network"))
-    with _box() as (home, box):
-        surroundings = _surroundings(home, box)
-        install = ["install", "--profile", release.profile, "--bundle", str(bundle), "--yes",
-                   "--allow-unsigned", "--port", str(_free_port())]  # fmt: skip
-        try:
-            ended = _run(bundle, install, surroundings, report, alone=True)
-        finally:
-            _run(bundle, ["stop"], surroundings, report, alone=False)
+    install = ("install", "--profile", release.profile, "--bundle", str(bundle), "--yes",
+               "--allow-unsigned", "--port", str(_PORT))  # fmt: skip
+    with room() as home:
+        ended = process.run(
+            [*_alone(), "sh", bundle / "aibox", *install],
+            environment=_surroundings(home),
+            timeout_s=_INSTALL_S,
+            on_line=lambda line: report(Progress(STEP, line)),
+        )
     if ended.status != 0:
         raise _does_not_start(release, ended)
     return Proof(what=what, proven=True)
@@ -89,50 +94,51 @@ def _has_python(versions: Sequence[str]) -> bool:
 
 
 def _alone() -> list[str]:
-    """The words that start a command without a network; an ordinary user maps himself to root."""
+    """The words that start a command apart; an ordinary user maps himself to root."""
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
-    return ["unshare", "--net", *as_root, "--", sys.executable, "-P", "-m", _MODULE]
-
-
-def _run(
-    bundle: Path,
-    words: Sequence[str],
-    surroundings: dict[str, str],
-    report: Report,
-    *,
-    alone: bool,
-) -> Completed:
-    return process.run(
-        [*(_alone() if alone else ()), "sh", bundle / "aibox", *words],
-        environment=surroundings,
-        timeout_s=_INSTALL_S,
-        on_line=lambda line: report(Progress(STEP, line)),
-    )
+    apart = ("--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+    return ["unshare", *apart, *as_root, "--", sys.executable, "-P", "-m", _MODULE]
 
 
 @contextmanager
-def _box() -> Iterator[tuple[Path, Path]]:
-    """An empty home with a box root in it; short, because sockets have short paths."""
-    home = Path(tempfile.mkdtemp(prefix="aibox-proof-"))
+def room() -> Iterator[Path]:
+    """An empty folder; its path is short, because sockets have short paths.
+
+    What a killed builder left behind goes when the next one comes: nobody holds its lock.
+    """
+    base = Path(tempfile.gettempdir())
+    for left in base.glob(f"{_PREFIX}*"):
+        with suppress(OSError), _held(left):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     try:
-        yield home, home / "box"
+        with _held(folder):
+            yield folder
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _surroundings(home: Path, box: Path) -> dict[str, str]:
-    own = {"HOME": str(home), "AIBOX_HOME": str(box), "XDG_RUNTIME_DIR": str(home)}
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder of our own; raises `OSError` when somebody else does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise PermissionError(str(folder))
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _surroundings(home: Path) -> dict[str, str]:
+    own = {"HOME": str(home), "AIBOX_HOME": str(home / "box"), "XDG_RUNTIME_DIR": str(home)}
     return _python_path(process.environment(own))
 
 
 def _python_path(environment: dict[str, str]) -> dict[str, str]:
     """The builder's own code is found; the box's interpreter is started apart from it."""
     return environment | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def _does_not_start(release: Release, ended: Completed) -> Failed:

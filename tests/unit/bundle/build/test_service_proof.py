@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,7 +36,8 @@ cut -s -d : -f 1 /proc/net/dev | tr -d ' ' >"{folder}/$1.interfaces"
 ls -A "$HOME" >"{folder}/$1.home"
 printf '%s' "$HOME" >"{folder}/home"
 echo "$1 says a line"
-[ "$1" = stop ] || exit {status}
+{more}
+exit {status}
 """
 
 
@@ -74,8 +81,10 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
 
-def prove(bundle: Path, status: int = 0, told: list[Progress] | None = None) -> Proof:
-    script = SCRIPT.format(folder=bundle, status=status)
+def prove(
+    bundle: Path, status: int = 0, told: list[Progress] | None = None, more: str = ""
+) -> Proof:
+    script = SCRIPT.format(folder=bundle, status=status, more=more)
     (bundle / "aibox").write_text(script, encoding="utf-8")
     said = [] if told is None else told
     return service_proof.prove(gathered(), bundle, said.append)
@@ -96,9 +105,8 @@ def test_services_that_answer_are_proven(alone: None, bundle: Path) -> None:
     assert proof.proven
     assert proof.reason == ""
     assert proof.what == "local: its services start and answer from the bundle, with no network"
-    install, stop = words(bundle)
+    (install,) = words(bundle)
     assert install.startswith(f"install --profile local --bundle {bundle} --yes --allow-unsigned ")
-    assert stop == "stop"
     assert "install says a line" in [line.message for line in told]
 
 
@@ -129,19 +137,16 @@ def test_secrets_of_the_builder_reach_nothing_of_the_bundle(
     ):
         monkeypatch.setenv(name, "hunter2")
     prove(bundle)
-    for command in ("install", "stop"):
-        found = environment(bundle, command)
-        assert "hunter2" not in found.values()
-        assert set(found) <= {
-            *("PATH", "HOME", "TZ", "LANG", "AIBOX_HOME", "XDG_RUNTIME_DIR", "PYTHONPATH"),
-            *("PWD", "_", "SHLVL", "OLDPWD"),
-        }
+    found = environment(bundle)
+    assert "hunter2" not in found.values()
+    assert set(found) <= {
+        *("PATH", "HOME", "TZ", "LANG", "AIBOX_HOME", "XDG_RUNTIME_DIR", "PYTHONPATH"),
+        *("PWD", "_", "SHLVL", "OLDPWD"),
+    }
 
 
 @pytest.mark.parametrize("status", [1, 3, 4, 5])
-def test_services_that_do_not_start_are_said_and_stopped(
-    alone: None, bundle: Path, status: int
-) -> None:
+def test_services_that_do_not_start_are_said(alone: None, bundle: Path, status: int) -> None:
     with pytest.raises(Failed) as found:
         prove(bundle, status)
     assert found.value.reference == "release-does-not-start"
@@ -149,26 +154,91 @@ def test_services_that_do_not_start_are_said_and_stopped(
     assert "install says a line" in found.value.context
     assert found.value.fault is Fault.YOU
     assert found.value.hint.endswith("./aibox install --profile local")
-    assert words(bundle)[-1] == "stop"
     assert not Path((bundle / "home").read_text()).exists()
 
 
-def test_a_builder_that_is_interrupted_stops_what_it_started(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
+# A service that goes on when what started it has ended; it holds a lock as long as it lives.
+SERVICE = """
+exec 9>"{folder}/service"
+flock 9
+setsid sleep 1000 >/dev/null 2>&1 </dev/null &
+{then}
+"""
+
+
+def lives(bundle: Path) -> bool:
+    """Whether the service is still there."""
+    with (bundle / "service").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_was_started_has_ended_when_the_proof_has(
+    alone: None, bundle: Path, status: int
 ) -> None:
-    started: list[tuple[str, ...]] = []
+    with suppress(Failed):
+        prove(bundle, status, more=SERVICE.format(folder=bundle, then=""))
+    assert not lives(bundle)
 
-    def run(argv: object, **_: object) -> process.Completed:
-        started.append(tuple(map(str, argv)))  # type: ignore[call-overload]
-        if "install" in started[-1]:
-            raise KeyboardInterrupt
-        return process.Completed(0, (), 0.1)
 
-    monkeypatch.setattr(service_proof, "why_not", lambda _gathered: "")
-    monkeypatch.setattr(process, "run", run)
-    with pytest.raises(KeyboardInterrupt):
-        prove(bundle)
-    assert started[-1] == ("sh", str(bundle / "aibox"), "stop")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_what_was_started_ends_with_a_builder_that_is_killed(
+    alone: None, bundle: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "KILL_AFTER_S", 0.2)
+    started = SERVICE.format(folder=bundle, then=f'touch "{bundle}/ready"; sleep 1000')
+    child = os.fork()
+    if child == 0:
+        try:
+            prove(bundle, more=started)
+        finally:
+            os._exit(1)
+    wait_until((bundle / "ready").exists)
+    assert lives(bundle)
+    os.kill(child, number)
+    os.waitpid(child, 0)
+    wait_until(lambda: not lives(bundle))
+
+
+def wait_until(check: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not check():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+# -- the room for it ---------------------------------------------------------------------------
+
+
+def test_a_room_is_gone_afterwards_whatever_happens(temporary: Path) -> None:
+    with pytest.raises(ZeroDivisionError), service_proof.room() as folder:
+        (folder / "file").write_text("x")
+        raise ZeroDivisionError
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_a_killed_builder_left_goes_with_the_next_one(temporary: Path) -> None:
+    left = temporary / "aibox-proof-left"
+    (left / "box").mkdir(parents=True)
+    (temporary / "aibox-proof-file").write_text("somebody's file")
+    (temporary / "aibox-proof-link").symlink_to("/etc")
+    with service_proof.room() as one, service_proof.room() as other:
+        assert one.is_dir()
+        assert other.is_dir()
+        assert not left.exists()
+    assert {path.name for path in temporary.iterdir()} == {"aibox-proof-file", "aibox-proof-link"}
+
+
+@pytest.fixture
+def temporary(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = place / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
 
 
 # -- what a builder cannot prove ---------------------------------------------------------------
