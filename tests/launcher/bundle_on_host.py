@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class BundleOnHost:
         path = os.pathsep.join(
             folder
             for folder in kept["PATH"].split(os.pathsep)
-            if not (Path(folder) / "rustc").exists()
+            if not shutil.which("rustc", path=folder)
         )
         index = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_CONSTRAINT": "/nowhere"}
         own = {"PATH": path, "HOME": str(self.home), "AIBOX_HOME": str(self.box)}
