@@ -80,6 +80,9 @@ def test_it_may_lie_where_nothing_can_be_written(
         path.chmod(0o555 if path.is_dir() else 0o444)
     monkeypatch.setattr(os, "open", reading)
     assert inspect([bundle.folder], NO_BOX).sequence == 1
+    # So that an ordinary user can remove them.
+    for path in (bundle.folder, *bundle.folder.rglob("*")):
+        path.chmod(0o700)
 
 
 @pytest.mark.parametrize("count", [1, 400])

@@ -302,7 +302,6 @@ def test_a_builder_with_the_right_interpreter_needs_none_of_the_bundle(
     monkeypatch: pytest.MonkeyPatch, place: Path
 ) -> None:
     (place / "python3.99").symlink_to(shutil.which("true") or "/bin/true")
-    (place / "python3.99").chmod(0o755)
     monkeypatch.setenv("PATH", f"{place}:{os.environ['PATH']}")
     made = gathered(pythons=("3.99",), listing=ProgramListing(format=1, files=(), wheels=()))
     assert "no Python" not in service_proof.why_not(made)
