@@ -67,6 +67,7 @@ def test_two_at_once_unpack_it_once(host: BundleOnHost, bare: str) -> None:
     assert [ended(process).returncode for process in both] == [7, 7]
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_a_kill_at_any_step_is_repaired_by_the_next_run(host: BundleOnHost, bare: str) -> None:
     for step in ("cp", "tar", "sync", "mv"):
         real = (Path(bare) / step).readlink()
@@ -80,6 +81,7 @@ def test_a_kill_at_any_step_is_repaired_by_the_next_run(host: BundleOnHost, bare
     assert host.run(PATH=bare).returncode == 7
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_a_host_python_that_went_away_is_replaced(host: BundleOnHost, bare: str) -> None:
     assert host.run().returncode == 7
     (host.folder / ".venv/bin/python").unlink()

@@ -124,6 +124,7 @@ def test_a_box_that_was_moved_gets_its_environment_anew(
     assert "unpacking" not in done.stderr
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_a_wheel_that_went_bad_is_noticed_and_the_bundle_brings_it_back(
     started: BundleOnHost, tmp_path: Path
 ) -> None:

@@ -48,6 +48,7 @@ def test_kill_of_everything_is_repaired_by_the_next_run(checkout: Checkout) -> N
     assert checkout.run().returncode == 7
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_what_a_killed_maker_started_still_keeps_others_out(checkout: Checkout) -> None:
     with checkout.start():
         pid = maker(checkout)
