@@ -101,10 +101,23 @@ class ImageWish(Model):
     reference: Reference
 
 
+class PackageRole(StrEnum):
+    """Which role of a server's provision installs a package set."""
+
+    CONTAINER_RUNTIME = "container_runtime"
+    NVIDIA_DRIVER = "nvidia_driver"
+    NVIDIA_CONTAINER_TOOLKIT = "nvidia_container_toolkit"
+    CUDA = "cuda"
+
+
 class PackagesWish(Model):
-    """Operating-system packages to pin under `name`, with all they need on an empty system."""
+    """Operating-system packages to pin under `name`, with all they need on an empty system.
+
+    Those with a `role` are installed on hosts of the `target` release; others are only carried.
+    """
 
     name: Name
+    role: PackageRole | None = None
     format: PackageFormat
     target: Name
     wanted: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -16,7 +16,7 @@ from aibox import digest
 from aibox.errors import BadUsage, Fault, NeedsPerson, VerificationRefused
 from aibox.lock import Golden, ModelsLock, Role, Wheel, tuning_of
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, State
-from aibox.profile import Embedding, GatePolicy, Profile, Requires, Runtime, Tuning
+from aibox.profile import Embedding, GatePolicy, PackageRole, Profile, Requires, Runtime, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256
 
 FORMAT = 1
@@ -58,6 +58,7 @@ class Release(Model):
     models: tuple[ModelPin, ...] = ()
     images: tuple[ImagePin, ...] = ()
     packages: tuple[PackageSet, ...] = ()
+    package_roles: dict[Name, PackageRole] = Field(default_factory=dict)
     files: tuple[FilePin, ...] = ()
 
     @property
@@ -104,6 +105,7 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         models=_wished("model", profile.model, lock.model),
         images=_wished("image", profile.image, lock.image),
         packages=_wished("packages", profile.packages, lock.packages),
+        package_roles={wish.name: wish.role for wish in profile.packages if wish.role},
         files=_wished("file", profile.file, lock.file),
     )
 
