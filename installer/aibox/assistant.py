@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from aibox.box.http import Loopback
+from aibox.box.http import JSON_TIMEOUT_S, Loopback, Tls
 from aibox.errors import AiboxError, BadUsage, Failed, Fault
 from aibox.progress import Meter, Progress, Report
 
@@ -21,14 +21,15 @@ _ENDED = frozenset({"ready", "failed"})
 
 @dataclass(frozen=True, slots=True)
 class Assistant:
-    """The API of the box at `port`."""
+    """The API of the box at `port` of this host, over TLS where there is a certificate."""
 
     port: int
+    tls: Tls | None = None
 
     def ready(self) -> tuple[bool, str]:
         """Whether a question can be answered now, and if not, why."""
         try:
-            with Loopback(self.port, timeout_s=5.0) as client:
+            with self._client(5.0) as client:
                 answer = client.ask("GET", "/readyz")
         except AiboxError as error:
             return False, error.message
@@ -38,7 +39,7 @@ class Assistant:
     def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
         """The `ask` contract. `language` is `en`, `ko`, or empty to let the box tell."""
         body = {"question": question, **({"language": language} if language else {})}
-        with Loopback(self.port, timeout_s=timeout_s) as client:
+        with self._client(timeout_s) as client:
             answer = client.call("POST", "/api/ask", body)
         if not isinstance(answer, dict):
             raise _not_understood(self.port)
@@ -46,19 +47,22 @@ class Assistant:
 
     def documents(self) -> list[dict[str, Any]]:
         """Every document with its state."""
-        with Loopback(self.port) as client:
+        with self._client() as client:
             return list(client.call("GET", "/api/documents")["documents"])
 
     def remove(self, document: str) -> None:
         """Remove a document by id."""
-        with Loopback(self.port) as client:
+        with self._client() as client:
             client.call("DELETE", f"/api/documents/{quote(document, safe='')}")
 
     def add(self, name: str, path: Path, meter: Meter) -> list[dict[str, Any]]:
         """Upload one file under `name`; it is queued when this returns."""
-        with Loopback(self.port) as client:
+        with self._client() as client:
             reply = client.upload("/api/documents", [(name, path)], on_bytes=meter.add)
         return list(reply["documents"])
+
+    def _client(self, timeout_s: float = JSON_TIMEOUT_S) -> Loopback:
+        return Loopback(self.port, timeout_s=timeout_s, tls=self.tls)
 
     def add_all(self, paths: Sequence[Path], report: Report) -> Added:
         """Upload files and folders; returns when each is searchable or its failure is known."""

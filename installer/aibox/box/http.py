@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
+import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,15 +34,35 @@ class Answer:
     body: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How a box that speaks TLS proves itself: a certificate for `name`, vouched for by
+    `authority` (a file with the box's own authority, or with the certificate itself)."""
+
+    authority: Path
+    name: str
+
+
 class Loopback:
-    """A client of one port of this host. Use as a context manager."""
+    """A client of one port of this host. Use as a context manager.
+
+    With `tls` it speaks TLS, and to the box alone. Raises `Failed` while the box has no
+    certificate yet.
+    """
 
     def __init__(
-        self, port: int, host: str = "127.0.0.1", *, timeout_s: float = JSON_TIMEOUT_S
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        timeout_s: float = JSON_TIMEOUT_S,
+        tls: Tls | None = None,
     ) -> None:
-        self.address = f"http://{_loopback(host)}:{port}"
+        self.address = f"http{'s' if tls else ''}://{_loopback(host)}:{port}"
+        self._extensions = {"sni_hostname": tls.name} if tls else {}
         self._client = httpx.Client(
             base_url=self.address,
+            verify=_trusting(tls),
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             trust_env=False,
             follow_redirects=False,
@@ -66,7 +87,13 @@ class Loopback:
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         with self._explained():
-            reply = self._client.request(method, _local(path), content=content, headers=headers)
+            reply = self._client.request(
+                method,
+                _local(path),
+                content=content,
+                headers=headers,
+                extensions=self._extensions,
+            )
         return Answer(reply.status_code, _decoded(reply.content))
 
     def call(self, method: str, path: str, body: object = None) -> Any:
@@ -96,6 +123,7 @@ class Loopback:
             reply = self._client.post(
                 _local(path),
                 files=opened,
+                extensions=self._extensions,
                 timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
             )
         return _successful(Answer(reply.status_code, _decoded(reply.content)))
@@ -137,6 +165,26 @@ class _Watched(io.BufferedReader):
         if self._on_bytes is not None and data:
             self._on_bytes(len(data))
         return data
+
+
+def _trusting(tls: Tls | None) -> ssl.SSLContext:
+    """What trusts one authority (or none) and nothing of the host's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls is None:
+        return context
+    # A site's own certificate vouches for itself: its authority need not be on this host.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(tls.authority)
+    except (OSError, ssl.SSLError) as error:
+        raise Failed(
+            "box-certificate-missing",
+            f"the certificate of the box cannot be read: {error}",
+            context=str(tls.authority),
+            hint="it is made when the gateway starts: ./aibox start",
+            fault=Fault.HOST,
+        ) from error
+    return context
 
 
 def _loopback(host: str) -> str:
