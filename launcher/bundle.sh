@@ -29,10 +29,15 @@ box_root() {
     /*) printf %s "$AIBOX_HOME" ;;
     '~' | '~/'*) printf %s "$home${AIBOX_HOME#'~'}" ;;
     ?*) printf %s "$(pwd -P)/$AIBOX_HOME" ;;
-    *) case ${XDG_DATA_HOME:-} in
-        /*) printf %s "$XDG_DATA_HOME/aibox" ;;
-        *) printf %s "$home/.local/share/aibox" ;;
-        esac ;;
+    *)
+        case ${XDG_DATA_HOME:-} in
+        /*) own=$XDG_DATA_HOME/aibox ;;
+        *) own=$home/.local/share/aibox ;;
+        esac
+        server=/var/lib/aibox
+        if [ ! -e "$own/record.jsonl" ] && [ -w "$server/record.jsonl" ]; then own=$server; fi
+        printf %s "$own"
+        ;;
     esac
 }
 

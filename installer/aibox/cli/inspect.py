@@ -46,7 +46,7 @@ def preflight(
         Wish(profile, lockfile, inventory, port), bundle, _looking(root, weights, allow_unsigned)
     )
     with show.progress() as report:
-        findings = pipeline.preflight(workplace(report), wish)
+        findings = pipeline.preflight(workplace(report, profile), wish)
     rows = [finding.model_dump(mode="json") for finding in findings]
     if as_json:
         show.data(rows)
@@ -82,7 +82,7 @@ def plan(
         _looking(root, weights, allow_unsigned),
     )
     with show.progress() as report:
-        made = pipeline.plan(workplace(report), wish)
+        made = pipeline.plan(workplace(report, profile), wish)
     if as_json:
         show.data({**made.model_dump(mode="json"), "digest": made.digest, "bytes": made.size})
         return

@@ -83,7 +83,7 @@ def upgrade(
 
 def _run(wish: Wish, action: Action, confirm: pipeline.Confirm, as_json: bool) -> None:
     with show.progress() as report:
-        place = workplace(report)
+        place = workplace(report, wish.profile)
         if action is Action.UPGRADE:
             pipeline.require_box(place)
             _require_aim(place, wish)

@@ -17,11 +17,26 @@ if TYPE_CHECKING:
     from aibox.prepare import Workplace
 
 
-def workplace(report: Report) -> Workplace:
-    """The box named by `AIBOX_HOME`, or the one in the user's data folder (XDG)."""
+SERVER_ROOT = Path("/var/lib/aibox")
+"""Where the box of a host lies; that of a user lies in his own data folder."""
+_RECORD = "record.jsonl"
+
+
+def workplace(report: Report, profile: str | None = None) -> Workplace:
+    """Where a command works; `profile` is the one it names, of a box that may not be there yet."""
     from aibox.prepare import Workplace
 
-    return Workplace(root=box_root(), content=content.find(), report=report)
+    found = content.find()
+    server = profile is not None and _is_for_servers(found, profile)
+    return Workplace(box_root(server=server), found, report)
+
+
+def _is_for_servers(found: content.Content, profile: str) -> bool:
+    """Whether boxes of this profile belong to the host; False where there is no such profile."""
+    from aibox import profile as profiles
+
+    known = profile in profiles.names(found.profiles)
+    return known and profiles.load(found.profiles, profile).runtime is profiles.Runtime.CONTAINER
 
 
 def command() -> str:
@@ -41,11 +56,23 @@ def command() -> str:
     return shlex.quote(str(path))
 
 
-def box_root() -> Path:
-    """Absolute path of the box root; it need not exist."""
+def box_root(*, server: bool = False) -> Path:
+    """Absolute path of the box root; it need not exist.
+
+    `AIBOX_HOME` decides. Without it a program that lies in a box means that box. Else it is the
+    folder of the host for a `server` and where the user may write to the host's box and has none,
+    and the folder in the user's data (XDG) otherwise.
+    """
     named = os.environ.get("AIBOX_HOME")
     if named:
         return Path(named).expanduser().absolute()
+    around = content.find().root.parent
+    if around.name == "programs" and (around.parent / _RECORD).exists():
+        return around.parent
+    if server:
+        return SERVER_ROOT
     data = os.environ.get("XDG_DATA_HOME")
     base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
-    return base / "aibox"
+    own = base / "aibox"
+    theirs = not (own / _RECORD).exists() and os.access(SERVER_ROOT / _RECORD, os.W_OK)
+    return SERVER_ROOT if theirs else own

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aibox import content, pipeline
-from aibox.cli import app, show
+from aibox.cli import app, show, workplace
 from aibox.content import Content
 
 
@@ -81,3 +81,42 @@ def test_what_a_packager_types_is_typed_in_a_checkout(box: Path, words: str) -> 
     link(box)
     told = show.as_typed(f"./aibox history; its maker: ./aibox {words}")
     assert told == f"'{box}/bin/aibox' history; its maker: ./aibox {words}"
+
+
+def test_a_program_in_a_box_means_that_box(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIBOX_HOME")
+    (box / "record.jsonl").write_text("")
+    assert workplace.box_root() == box
+
+
+def test_a_program_from_a_medium_means_the_users_box(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIBOX_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert workplace.box_root() == Path("/data/aibox")
+
+
+def test_the_box_of_a_server_belongs_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIBOX_HOME", raising=False)
+    assert workplace.box_root(server=True) == workplace.SERVER_ROOT
+
+
+def test_who_may_write_to_the_hosts_box_and_has_none_means_that_one(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIBOX_HOME", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(place / "data"))
+    monkeypatch.setattr(workplace, "SERVER_ROOT", place / "server")
+    (place / "server").mkdir()
+    assert workplace.box_root() == place / "data/aibox"
+    (place / "server/record.jsonl").write_text("")
+    assert workplace.box_root() == place / "server"
+    (place / "data/aibox").mkdir(parents=True)
+    (place / "data/aibox/record.jsonl").write_text("")
+    assert workplace.box_root() == place / "data/aibox"
+
+
+def test_aibox_home_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIBOX_HOME", "/srv/box")
+    assert workplace.box_root(server=True) == Path("/srv/box")
