@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from aibox.errors import BadUsage, Fault
+from aibox.hardware import Hardware
 from aibox.pins import PackageFormat, Reference, Repository
 from aibox.schema import Model, Name, RelativePath, read_toml
 
@@ -141,6 +142,7 @@ class Profile(Model):
     runtime: Runtime
     services: tuple[Name, ...]
     requires: Requires
+    hardware: Hardware | None = None
     gate: GatePolicy
     tuning: Tuning
     embedding: Embedding | None = None

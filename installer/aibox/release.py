@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from aibox import digest
 from aibox.errors import BadUsage, Fault, NeedsPerson, VerificationRefused
+from aibox.hardware import Hardware
 from aibox.lock import Golden, ModelsLock, Role, Wheel, tuning_of
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, State
 from aibox.profile import Embedding, GatePolicy, PackageRole, Profile, Requires, Runtime, Tuning
@@ -60,6 +61,7 @@ class Release(Model):
     packages: tuple[PackageSet, ...] = ()
     package_roles: dict[Name, PackageRole] = Field(default_factory=dict)
     files: tuple[FilePin, ...] = ()
+    hardware: Hardware | None = None
 
     @property
     def id(self) -> str:
@@ -107,6 +109,7 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         packages=_wished("packages", profile.packages, lock.packages),
         package_roles={wish.name: wish.role for wish in profile.packages if wish.role},
         files=_wished("file", profile.file, lock.file),
+        hardware=profile.hardware,
     )
 
 
