@@ -7,26 +7,67 @@ box still works. Unknown keys are refused with their path.
 from __future__ import annotations
 
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rag_app.errors import ConfigError
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this host can reach `host`, as far as the name tells."""
+    name = host.strip("[]").lower()
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
+
+
+def _check_server_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
+        raise ValueError('kind = "server" needs url = "http://HOST:PORT" or https')
+    if "@" in parts.netloc:
+        raise ValueError("url must hold no password; use api_key_file")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("url ends with the port")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Server(_Section):
-    """Where the web process listens, and which names it answers to (against DNS rebinding)."""
+ANY_HOST = "*"
 
-    host: str = "127.0.0.1"
+
+class Server(_Section):
+    """Where the web process listens, and which names it answers to (against DNS rebinding).
+
+    It has no TLS and no accounts, so it listens on loopback, unless `behind_gateway` says that
+    only the box's own gateway can reach it. Then the gateway may also be the one that knows the
+    names: `allowed_hosts = ["*"]`. `Host` must arrive as the browser sent it; no other header of
+    a gateway is read.
+    """
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8642
+    behind_gateway: bool = False
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     max_upload_bytes: int = 200 * 1024 * 1024
     max_concurrent_answers: int = 32
+
+    @model_validator(mode="after")
+    def _closed_without_gateway(self) -> Server:
+        if self.behind_gateway:
+            return self
+        if not is_loopback(self.host):
+            raise ValueError(f"host {self.host} is not this host alone; needs behind_gateway")
+        if ANY_HOST in self.allowed_hosts:
+            raise ValueError(f'allowed_hosts "{ANY_HOST}" needs behind_gateway')
+        return self
 
 
 class Storage(_Section):
@@ -34,6 +75,29 @@ class Storage(_Section):
 
     data: Path = Path("data/rag")
     vectors_socket: Path = Path("run/vectors.sock")
+
+
+class Vectors(_Section):
+    """Where the search index is: in the `vectors` process, or in a Qdrant server (REST).
+
+    `embedded` is reached by `storage.vectors_socket`. `server` needs `url`, without a path;
+    `api_key_file` names a 0600 file; `ca_file` (PEM) is who signed the server's certificate where
+    the system does not know. `timeout_s` is the longest a search may take, repetitions included.
+    """
+
+    kind: Literal["embedded", "server"] = "embedded"
+    url: str = ""
+    api_key_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 5.0
+
+    @model_validator(mode="after")
+    def _of_one_kind(self) -> Vectors:
+        if self.kind == "server":
+            _check_server_url(self.url)
+        elif self.url or self.api_key_file or self.ca_file:
+            raise ValueError('url, api_key_file and ca_file need kind = "server"')
+        return self
 
 
 class Corpus(_Section):
@@ -72,20 +136,25 @@ class Prompts(_Section):
 
 
 class Engine(_Section):
-    """Who writes the answer. `api_key_file` names a 0600 file; the key is never in this file."""
+    """Who writes the answer. `api_key_file` names a 0600 file; the key is never in this file.
+
+    `in_box` says that the endpoint is a part of this box: users are then not told that their
+    questions leave it.
+    """
 
     kind: Literal["extractive", "openai"] = "extractive"
     url: str = ""
     model: str = ""
     api_key_file: Path | None = None
     timeout_s: float = 60.0
+    in_box: bool = False
 
 
 class Embedding(_Section):
     """An OpenAI-compatible `/v1/embeddings` endpoint serving the release's embedding model.
 
     Cosine similarities count as evidence 0 at `similarity_floor` and 1 at `similarity_ceiling`;
-    where these lie depends on the model.
+    where these lie depends on the model. `in_box` as for the engine.
     """
 
     url: str
@@ -93,6 +162,7 @@ class Embedding(_Section):
     dimension: Annotated[int, Field(ge=1)]
     similarity_floor: Annotated[float, Field(ge=-1, le=1)] = 0.4
     similarity_ceiling: Annotated[float, Field(ge=-1, le=1)] = 0.8
+    in_box: bool = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Embedding:
@@ -107,6 +177,7 @@ class Config(_Section):
     release: str
     server: Server = Server()
     storage: Storage = Storage()
+    vectors: Vectors = Vectors()
     corpus: Corpus = Corpus()
     tuning: Tuning
     prompts: Prompts

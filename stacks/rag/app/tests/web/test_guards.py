@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
-from app_doubles import Box
+from app_doubles import Box, make_box
 from starlette.testclient import TestClient
 
 from rag_app.interfaces import Readiness
+from rag_app.web.app import build
 from rag_app.web.page import STATIC
 
 POLICY = "content-security-policy"
@@ -113,3 +115,15 @@ def test_the_page_names_no_other_address_and_has_nothing_inline(client: TestClie
     for path in STATIC.iterdir():
         text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
         assert re.search(r"https?://|@import|innerHTML|eval\(", text) is None, path.name
+
+
+def test_behind_a_gateway_any_name_may_be_allowed_but_no_foreign_page(tmp_path: Path) -> None:
+    gateway = {"behind_gateway": True, "host": "0.0.0.0", "allowed_hosts": ["*"]}
+    box = make_box(tmp_path, server=gateway)
+    with TestClient(build(box.services), base_url="https://box.example:8443") as client:
+        assert client.get("/api/documents").status_code == 200
+        path = "/api/documents/x"
+        own, foreign = "https://box.example:8443", "https://evil.example"
+        assert client.delete(path, headers={"origin": own}).status_code == 404
+        forged = {"origin": foreign, "x-forwarded-host": "evil.example"}
+        assert client.delete(path, headers=forged).status_code == 403

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rag_app.config import Embedding, Engine, is_loopback
 from rag_app.errors import VectorsUnavailable
 from rag_app.web.respond import json_response
 from rag_app.web.services import services
@@ -18,29 +18,26 @@ async def healthz(request: Request) -> Response:
     """GET /healthz: the process is alive; says nothing about whether it can answer.
 
     `engine_host` gets questions and the passages found, `embedding_host` questions and the text
-    of all documents; each is empty where nothing leaves this host.
+    of all documents; each is empty where nothing leaves this box.
     """
     config = services(request).config
-    engine = config.engine.url if config.engine.kind == "openai" else ""
-    embedding = config.embedding.url if config.embedding else ""
+    engine = config.engine if config.engine.kind == "openai" else None
     return json_response(
         {
             "status": "ok",
             "release": config.release,
             "engine_host": _other_host(engine),
-            "embedding_host": _other_host(embedding),
+            "embedding_host": _other_host(config.embedding),
         }
     )
 
 
-def _other_host(url: str) -> str:
-    """The host of `url`; empty for this host, as far as the address tells."""
-    host = urlsplit(url).hostname or ""
-    try:
-        here = ip_address(host).is_loopback
-    except ValueError:
-        here = host == "localhost" or host.endswith(".localhost")
-    return "" if here else host
+def _other_host(endpoint: Engine | Embedding | None) -> str:
+    """The host of an endpoint; empty for this box, as far as the settings tell."""
+    if endpoint is None or endpoint.in_box:
+        return ""
+    host = urlsplit(endpoint.url).hostname or ""
+    return "" if is_loopback(host) else host
 
 
 async def readyz(request: Request) -> Response:

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rag_app.config import ANY_HOST
 from rag_app.web.refusal import Refusal, respond
 
 CONTENT_SECURITY_POLICY = (
@@ -49,7 +50,8 @@ class SecureHeaders:
 class GuardOrigin:
     """Refuses foreign names (DNS rebinding) and changes asked for by foreign pages.
 
-    Programs send no `Origin`; browsers send it with everything that is not a plain read.
+    Programs send no `Origin`; browsers send it with everything that is not a plain read. The
+    name `*` allows all names, for a server whose gateway looks at them.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Iterable[str]) -> None:
@@ -66,20 +68,20 @@ class GuardOrigin:
     def _judge(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "").lower()
-        if host_name(host) not in self._allowed:
+        if ANY_HOST not in self._allowed and host_name(host) not in self._allowed:
             return Refusal(
                 421,
                 "host-not-allowed",
                 "This server does not answer to that name.",
                 hint="Use one of the names in `allowed_hosts`, or add this one to the site values"
-                " and type: aibox install --profile local",
+                " and type: aibox install",
             )
         if scope["method"] not in _SAFE_METHODS and _is_foreign(headers, host):
             return Refusal(
                 403,
                 "foreign-origin",
                 "A page of another origin may not change anything here.",
-                hint=f"Open the page of this server: {scope['scheme']}://{host}/",
+                hint=f"Open the page of this server: {host}",
             )
         return None
 

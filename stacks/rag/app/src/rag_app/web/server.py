@@ -44,6 +44,8 @@ def run(config: Config) -> None:
                 http="httptools",
                 access_log=False,
                 server_header=False,
+                # Nothing here needs to know who stands before a gateway, so nobody can forge it.
+                proxy_headers=False,
                 log_config=None,
                 timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             )
