@@ -155,6 +155,7 @@ def _prepared(
     place: Workplace, store: Store, origin: _Origin, site: Site, now: Current | None
 ) -> Prepared:
     made = origin.release
+    _refuse_other_runtime(made, now)
     target = Target(
         python=host.python_tag(),
         tags=tuple(map(str, host.wheel_tags())),
@@ -176,6 +177,20 @@ def _prepared(
         ),
         render_unit(templates, str(place.root), str(launcher(place, origin.received))),
         origin.received,
+    )
+
+
+def _refuse_other_runtime(made: Release, now: Current | None) -> None:
+    """A box of containers does not become one of processes: nothing of it could be rolled back."""
+    if now is None or now.release.runtime is made.runtime:
+        return
+    raise BadUsage(
+        "runtime-differs",
+        f"this box runs the profile {now.release.profile} ({now.release.runtime.value}); "
+        f"{made.profile} is for another kind of box ({made.runtime.value})",
+        hint="give the new box a folder of its own (AIBOX_HOME), or remove this one: "
+        "./aibox uninstall",
+        fault=Fault.YOU,
     )
 
 

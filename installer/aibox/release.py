@@ -103,7 +103,7 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         embedding=lock.embedding.get(profile.name),
         golden=lock.golden,
         artifacts=tuple(sorted(artifacts, key=lambda item: item.target)),
-        wheels=tuple(sorted(lock.wheel, key=lambda item: item.name)),
+        wheels=_wheels(lock, profile.runtime),
         models=_wished("model", profile.model, lock.model),
         images=_wished("image", profile.image, lock.image),
         packages=_wished("packages", profile.packages, lock.packages),
@@ -111,6 +111,12 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         files=_wished("file", profile.file, lock.file),
         hardware=profile.hardware,
     )
+
+
+def _wheels(lock: ModelsLock, runtime: Runtime) -> tuple[Wheel, ...]:
+    """The application's packages; in a container they come with its image."""
+    wheels = lock.wheel if runtime is Runtime.PROCESS else ()
+    return tuple(sorted(wheels, key=lambda item: item.name))
 
 
 def _wished(kind: str, wishes: Iterable[_Named], pins: Iterable[P]) -> tuple[P, ...]:

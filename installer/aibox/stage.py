@@ -68,7 +68,8 @@ def run(store: Store, material: Material, report: Report) -> int:
         {**material.rendered, "plan.json": plan.stored()},
     )
     report(Progress(STEP, f"generation {number} is sealed: {len(plan.tree)} files"))
-    _install_packages(store, number, plan.environment, report)
+    if material.release.wheels:
+        _install_packages(store, number, plan.environment, report)
     return number
 
 
