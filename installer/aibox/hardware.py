@@ -6,6 +6,7 @@ of it). Where no driver is loaded the PCI ids decide alone, and the answer says 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -215,3 +216,12 @@ def version(text: str) -> tuple[int, ...]:
 def branch(text: str) -> str:
     """The branch of a driver's version: its first number."""
     return text.split(".")[0]
+
+
+_LOADED = re.compile(r"Kernel Module(?: for \S+)?\s+([0-9]+(?:\.[0-9]+)+)")
+
+
+def loaded_driver(text: str) -> str:
+    """The version in the text of /proc/driver/nvidia/version; empty when there is none."""
+    found = _LOADED.search(text)
+    return found.group(1) if found else ""
