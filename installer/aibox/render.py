@@ -26,6 +26,8 @@ FILES = {
 # Tuning that shapes chunks and vectors; the rest is read by the web process alone.
 INDEX_TUNING = ("chunk_size", "chunk_overlap", "bm25_k1", "bm25_b")
 UNIT = "process/aibox.service.j2"
+# Units of a server, by the name systemd knows them by.
+SYSTEM_UNITS = ("aibox.service", "aibox@.service", "aibox-resume.service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,11 @@ def render(
 def render_unit(templates: Mapping[str, bytes], root: str, launcher: str) -> bytes:
     """The systemd user unit that starts the box after a reboot; absolute host paths."""
     return _fill(UNIT, templates, {"root": root, "launcher": launcher})
+
+
+def render_system_units(templates: Mapping[str, bytes], root: str) -> dict[str, bytes]:
+    """The units of a server by name, for the role stack_units; `root` is the box root there."""
+    return {name: _fill(f"container/{name}.j2", templates, {"root": root}) for name in SYSTEM_UNITS}
 
 
 def service_inputs(release: Release, site: Site, environment: str) -> dict[str, str]:
