@@ -10,8 +10,24 @@ from dataclasses import dataclass
 
 from aibox import hardware
 from aibox.errors import BadUsage, Fault
-from aibox.hardware import Machine, Match
-from aibox.profile import Profile, Runtime
+from aibox.hardware import Hardware, Machine, Match
+from aibox.profile import Profile, Requires, Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A profile that could be installed: one of the checkout, or one that a bundle carries."""
+
+    name: str
+    title: str
+    runtime: Runtime
+    requires: Requires | None
+    hardware: Hardware | None
+
+    @classmethod
+    def of(cls, profile: Profile) -> Candidate:
+        """The candidate that a profile file describes."""
+        return cls(profile.name, profile.title, profile.runtime, profile.requires, profile.hardware)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,43 +106,50 @@ class ProfileMissing(BadUsage):
         return {**super().as_json(), "proposal": self.proposal.as_json()}
 
 
-def propose(profiles: Iterable[Profile], machine: Machine) -> Proposal:
-    """Judge every profile and choose one of those that fit.
+def propose(candidates: Iterable[Candidate], machine: Machine) -> Proposal:
+    """Judge every candidate and choose one of those that fit.
 
     The one that uses most GPUs; among these the one that asks most of each; without GPUs the one
     that asks most of the host (so `cpu` before `local`, for root). Equal ones by name.
     """
-    judged = sorted(((one, judge(one, machine)) for one in profiles), key=_rank)
+    judged = sorted(((one, judge(one, machine)) for one in candidates), key=_rank)
     told = [Judgement(one.name, one.title, found) for one, found in judged]
     chosen = next((one for one in told if one.match.fits), None)
     return Proposal(chosen, tuple(one for one in told if one is not chosen), machine)
 
 
-def judge(profile: Profile, machine: Machine) -> Match:
-    """One profile against this host: its GPUs, its processor, its memory, and who installs."""
-    found = hardware.match(profile.hardware, machine)
-    return Match((*found.reasons, *_reasons(profile, machine)), found.notes)
+def judge(candidate: Candidate, machine: Machine) -> Match:
+    """One candidate against this host: its GPUs, its processor, its memory, and who installs."""
+    found = hardware.match(candidate.hardware, machine)
+    required = candidate.requires
+    more = (
+        *(_reasons(required, machine) if required else ()),
+        *_needs_root(candidate, machine),
+    )
+    return Match((*found.reasons, *more), found.notes)
 
 
-def _reasons(profile: Profile, machine: Machine) -> Iterator[str]:
-    required = profile.requires
+def _reasons(required: Requires, machine: Machine) -> Iterator[str]:
     if machine.architecture not in required.architectures:
         yield f"needs {' or '.join(required.architectures)}; this is {machine.architecture}"
     if machine.memory_mib and machine.memory_mib < required.memory_mib_min:
         yield f"needs {required.memory_mib_min} MiB of memory; the host has {machine.memory_mib}"
-    if profile.runtime is Runtime.CONTAINER and not machine.root:
-        yield f"needs root: sudo ./aibox install --profile {profile.name}"
 
 
-def _rank(judged: tuple[Profile, Match]) -> tuple[bool, int, int, int, str]:
-    profile, found = judged
-    wanted = profile.hardware
+def _needs_root(candidate: Candidate, machine: Machine) -> Iterator[str]:
+    if candidate.runtime is Runtime.CONTAINER and not machine.root:
+        yield f"needs root: sudo ./aibox install --profile {candidate.name}"
+
+
+def _rank(judged: tuple[Candidate, Match]) -> tuple[bool, int, int, int, str]:
+    candidate, found = judged
+    wanted, required = candidate.hardware, candidate.requires
     return (
         not found.fits,
         -(wanted.count if wanted else 0),
         -(wanted.memory_mib_min if wanted else 0),
-        -profile.requires.memory_mib_min,
-        profile.name,
+        -(required.memory_mib_min if required else 0),
+        candidate.name,
     )
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from aibox import digest, lock, profile, receiving, release, stage
 from aibox import plan as plans
 from aibox import site as sites
-from aibox.box import host, program_link
+from aibox.box import gpus, host, program_link
 from aibox.box.store import Store
 from aibox.box.trust_store import TrustStore
 from aibox.bundle import source
 from aibox.bundle.layout import MANIFEST
 from aibox.bundle.source import Opener
+from aibox.choosing import Candidate, ProfileMissing, Proposal, propose
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.lock import Role
@@ -139,16 +140,17 @@ def _origin(place: Workplace, wish: Wish, now: Current | None) -> Iterator[_Orig
 def _checkout(place: Workplace, wish: Wish, name: str | None) -> _Origin:
     lockfile = (wish.lockfile or place.content.lockfile).absolute()
     if name is None:
-        raise BadUsage(
-            "profile-missing",
-            "there is no box yet, so say which profile it shall have",
-            hint="for a laptop or VM: ./aibox install --profile local",
-            fault=Fault.YOU,
-        )
+        raise ProfileMissing(_proposal(place.content))
     made = release.make(lock.load(lockfile), profile.load(place.content.profiles, name))
     release.refuse_unresolved(made)
     place.say("verify", f"{len(made.artifacts)} files against {lockfile.name}")
     return _Origin(made, source.Checkout((lockfile.parent, place.content.root)).openers(made))
+
+
+def _proposal(content: Content) -> Proposal:
+    """What fits this host, of the checkout's profiles."""
+    known = (profile.load(content.profiles, name) for name in profile.names(content.profiles))
+    return propose(map(Candidate.of, known), gpus.detect())
 
 
 def _prepared(

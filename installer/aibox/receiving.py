@@ -19,6 +19,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from aibox import digest, objects, release, trusting
+from aibox.box import gpus
 from aibox.box.trust_store import TrustStore
 from aibox.bundle import checking, index
 from aibox.bundle.checking import ContentReport
@@ -36,6 +37,7 @@ from aibox.bundle.manifest import Carried, Description, Index, ProgramListing, R
 from aibox.bundle.media import Media
 from aibox.bundle.source import Opener, opener
 from aibox.bundle.trust.head import Head, Unverified, Verified, read_unverified
+from aibox.choosing import Candidate, ProfileMissing, propose
 from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.objects import Placed
 from aibox.pins import Blob
@@ -291,8 +293,9 @@ def _hashed(folder: Path, sizes: Collection[int]) -> Iterator[tuple[str, Path]]:
 def release_of(received: Received, profile: str | None, architecture: str) -> Release:
     """The release of a profile for this host; the only one when no profile is named.
 
-    Raises `BadUsage` (`bundle-lacks-profile`, `bundle-for-another-architecture`,
-    `bundle-for-another-python`), and as `whole_release` does.
+    Raises `BadUsage` (`bundle-lacks-profile`, `profile-missing` with a proposal where there are
+    several, `bundle-for-another-architecture`, `bundle-for-another-python`), and as
+    `whole_release` does.
     """
     entry = _entry_of(received.description, profile)
     _refuse_other_host(received.description, architecture)
@@ -338,18 +341,22 @@ def _refuse_misplaced(description: Description, needed: Iterable[Placed]) -> Non
 
 def _entry_of(description: Description, profile: str | None) -> ReleaseEntry:
     entries = {entry.profile: entry for entry in description.releases}
-    name = profile or (next(iter(entries)) if len(entries) == 1 else "")
+    name = profile or next(iter(entries))
+    if profile is None and len(entries) > 1:
+        raise ProfileMissing(propose(map(_candidate, description.releases), gpus.detect()))
     if name not in entries:
         raise BadUsage(
             "bundle-lacks-profile",
-            f"the bundle has no release for the profile {name!r}"
-            if name
-            else "the bundle has several releases, so say for which profile",
+            f"the bundle has no release for the profile {name!r}",
             context=f"it has: {', '.join(entries)}",
             hint=f"name one of them: ./aibox install --profile {next(iter(entries))}",
             fault=Fault.YOU,
         )
     return entries[name]
+
+
+def _candidate(entry: ReleaseEntry) -> Candidate:
+    return Candidate(entry.profile, entry.title, entry.runtime, entry.requires, entry.hardware)
 
 
 def _parsed(manifest: bytes) -> Release:

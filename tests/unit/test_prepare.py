@@ -12,6 +12,7 @@ import pytest
 import examples
 from aibox import digest
 from aibox.bundle.layout import MANIFEST
+from aibox.choosing import ProfileMissing
 from aibox.content import Content
 from aibox.errors import AiboxError, ExitCode
 from aibox.prepare import Prepared, Wish, launcher, prepare
@@ -84,7 +85,10 @@ def test_the_profile_is_that_of_the_box_unless_another_is_named(
 ) -> None:
     both = Parts(profiles=("a100", "local"))
     bundle = supplier.bundle(parts=both)
-    assert refusal(box, box.wish(bundle.folder, profile=None)).reference == "bundle-lacks-profile"
+    missing = refusal(box, box.wish(bundle.folder, profile=None))
+    assert isinstance(missing, ProfileMissing)
+    judged = (*missing.proposal.others, missing.proposal.chosen)
+    assert {one.name for one in judged if one} == {"a100", "local"}
     box.serves(box.stage(bundle.folder, profile="a100"))
     newer = supplier.bundle("newer", both.but(sequence=2))
     for wished, expected in ((None, "a100"), ("local", "local")):

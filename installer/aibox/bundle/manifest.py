@@ -15,6 +15,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from aibox.hardware import Hardware
 from aibox.pins import Blob, Redistribution, Size
 from aibox.profile import Requires, Runtime
 from aibox.schema import Model, Name, RelativePath, Sha256
@@ -50,7 +51,7 @@ class Component(Model):
 class ReleaseEntry(Model):
     """A release in the bundle; `manifest` is the blob whose digest is its id.
 
-    `requires` repeats what it asks of a host, for whoever only looks.
+    `requires` and `hardware` repeat what it asks of a host, for whoever only looks.
     """
 
     id: Sha256
@@ -59,6 +60,7 @@ class ReleaseEntry(Model):
     runtime: Runtime
     manifest: Blob
     requires: Requires | None = None
+    hardware: Hardware | None = None
 
 
 class Proof(Model):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aibox import pipeline
 from aibox import preflight as judging
-from aibox.cli import media, show
+from aibox.cli import choice, media, show
 from aibox.cli.install import plan_lines
 from aibox.cli.options import (
     AllowUnsigned,
@@ -25,6 +25,7 @@ from aibox.cli.options import (
 )
 from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
+from aibox.preflight import Finding
 from aibox.prepare import Wish
 from aibox.receiving import Terms
 from aibox.record import Provenance
@@ -45,8 +46,7 @@ def preflight(
     wish = media.wish_of(
         Wish(profile, lockfile, inventory, port), bundle, _looking(root, weights, allow_unsigned)
     )
-    with show.progress() as report:
-        findings = pipeline.preflight(workplace(report, profile), wish)
+    findings = choice.proposing(wish, _judged)
     rows = [finding.model_dump(mode="json") for finding in findings]
     if as_json:
         show.data(rows)
@@ -55,6 +55,11 @@ def preflight(
     refusal = judging.veto(findings, profile=profile or "local")
     if refusal is not None:
         show.end_with(refusal)
+
+
+def _judged(wish: Wish) -> tuple[Finding, ...]:
+    with show.progress() as report:
+        return pipeline.preflight(workplace(report, wish.profile), wish)
 
 
 def _looking(root: list[Path] | None, weights: list[Path] | None, unsigned: bool) -> Terms:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aibox import pipeline
-from aibox.cli import media, show
+from aibox.cli import choice, media, show
 from aibox.cli.options import (
     AllowDowngrade,
     AllowExpired,
@@ -58,7 +58,10 @@ def install(
     terms = media.terms_of(
         root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
     )
-    _run(media.wish_of(wish, bundle, terms), Action.INSTALL, _confirmation(yes, True), as_json)
+    wish = media.wish_of(wish, bundle, terms)
+    confirm = _confirmation(yes, True)
+    done = choice.proposing(wish, lambda it: _run(it, Action.INSTALL, confirm), yes=yes)
+    _tell(done, as_json)
 
 
 def upgrade(
@@ -78,19 +81,19 @@ def upgrade(
     terms = media.terms_of(
         root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
     )
-    _run(media.wish_of(wish, bundle, terms), Action.UPGRADE, _confirmation(yes, False), as_json)
+    wish = media.wish_of(wish, bundle, terms)
+    _tell(_run(wish, Action.UPGRADE, _confirmation(yes, False)), as_json)
 
 
-def _run(wish: Wish, action: Action, confirm: pipeline.Confirm, as_json: bool) -> None:
+def _run(wish: Wish, action: Action, confirm: pipeline.Confirm) -> Installed:
     with show.progress() as report:
         place = workplace(report, wish.profile)
         if action is Action.UPGRADE:
             pipeline.require_box(place)
             _require_aim(place, wish)
-        done = media.trusting_if_asked(
+        return media.trusting_if_asked(
             place, wish, lambda: pipeline.install(place, wish, action, confirm)
         )
-    _tell(done, as_json)
 
 
 def rollback(

@@ -212,6 +212,7 @@ def _entry(release: Release, gathered: Gathered, writer: BundleWriter) -> Releas
         runtime=release.runtime,
         manifest=writer.add_bytes(release.manifest()),
         requires=release.requires,
+        hardware=release.hardware,
     )
 
 
