@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from aibox.box.mounts import mounted_generations
 from aibox.box.store import Store
 from aibox.digest import is_digest
 from aibox.errors import AiboxError, Failed, Fault
@@ -44,7 +45,7 @@ def collect(store: Store, keep: int = KEEP, *, pinned: Collection[int] = ()) -> 
 
     Args:
         keep: good generations to keep, at least 2.
-        pinned: more generations to keep (those that running containers have mounted).
+        pinned: more generations to keep. Those that running containers have mounted stay, too.
 
     Raises:
         Failed: `unfinished-transaction`: never during a trial.
@@ -57,7 +58,7 @@ def collect(store: Store, keep: int = KEEP, *, pinned: Collection[int] = ()) -> 
             hint="finish or undo it: ./aibox recover",
             fault=Fault.HOST,
         )
-    kept = roots(store, keep, pinned)
+    kept = roots(store, keep, {*pinned, *mounted_generations(store.layout.root)})
     needed = frozenset(digest for number in kept for digest in store.contents(number).blobs())
     store.clear_staging(parts=True)
     doomed = tuple(number for number in store.generations() if number not in kept)
