@@ -21,6 +21,7 @@ from aibox.errors import BadUsage, Fault
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, Redistribution
 from aibox.profile import Embedding, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256, parse_toml, read_toml
+from aibox.serving import Serving
 
 VERSION = 1
 REVISION = 1
@@ -114,6 +115,7 @@ class ModelsLock(Model):
     program_requirements: Sha256 | None = None
     tuning: dict[str, Tuning]
     embedding: dict[str, Embedding] = Field(default_factory=dict)
+    serving: dict[str, dict[Name, Serving]] = Field(default_factory=dict)
     golden: tuple[Golden, ...]
     tree: tuple[Tree, ...]
     wheel: tuple[Wheel, ...]
@@ -156,13 +158,24 @@ def parse(text: str, source: str = "models.lock") -> ModelsLock:
 def tuning_of(lock: ModelsLock, profile: str) -> Tuning:
     """The locked tuning of a profile; raises `BadUsage` when the lock does not resolve it."""
     if profile not in lock.tuning:
-        raise BadUsage(
-            "lock-lacks-profile",
-            f"models.lock does not resolve the profile {profile!r}",
-            hint=f"resolve it with: {COMMAND} --profile {profile}",
-            fault=Fault.YOU,
-        )
+        raise _lacks(profile)
     return lock.tuning[profile]
+
+
+def serving_of(lock: ModelsLock, profile: str) -> dict[Name, Serving]:
+    """The locked engines of a profile that has some; raises `BadUsage` as `tuning_of`."""
+    if profile not in lock.serving:
+        raise _lacks(profile)
+    return lock.serving[profile]
+
+
+def _lacks(profile: str) -> BadUsage:
+    return BadUsage(
+        "lock-lacks-profile",
+        f"models.lock does not resolve the profile {profile!r}",
+        hint=f"resolve it with: {COMMAND} --profile {profile}",
+        fault=Fault.YOU,
+    )
 
 
 # -- writing ------------------------------------------------------------------------------------

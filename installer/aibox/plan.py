@@ -21,6 +21,7 @@ from aibox.objects import Placed
 from aibox.release import Release
 from aibox.render import Rendered
 from aibox.schema import Model, RelativePath, Sha256
+from aibox.serving import spelt_out
 from aibox.site import Site
 
 
@@ -175,6 +176,7 @@ def _flat(release: Release) -> dict[str, str]:
         f"tuning.{name}": json.dumps(value)
         for name, value in release.tuning.model_dump(mode="json").items()
     }
+    values |= {f"serving.{key}": text for key, text in spelt_out(release.serving).items()}
     values |= {item.target: item.sha256[:12] for item in release.artifacts}
     values |= {f"wheel.{item.name}": item.version for item in release.wheels}
     values |= {f"golden.{item.id}": item.question for item in release.golden}

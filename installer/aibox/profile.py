@@ -9,12 +9,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from aibox.errors import BadUsage, Fault
 from aibox.hardware import Hardware
 from aibox.pins import PackageFormat, Reference, Repository
 from aibox.schema import Model, Name, RelativePath, read_toml
+from aibox.serving import Serving, problems
 
 VERSION = 1
 
@@ -134,7 +135,10 @@ class FileWish(Model):
 
 
 class Profile(Model):
-    """One profile file. Wishes are resolved by `aibox lock`; those of one name must be equal."""
+    """One profile file. Wishes are resolved by `aibox lock`; those of one name must be equal.
+
+    `service_images` says which image wish a service runs where it does not bear its name.
+    """
 
     version: int
     name: Name
@@ -146,10 +150,30 @@ class Profile(Model):
     gate: GatePolicy
     tuning: Tuning
     embedding: Embedding | None = None
+    serving: dict[Name, Serving] = Field(default_factory=dict)
+    service_images: dict[Name, Name] = Field(default_factory=dict)
     model: tuple[ModelWish, ...] = ()
     image: tuple[ImageWish, ...] = ()
     packages: tuple[PackagesWish, ...] = ()
     file: tuple[FileWish, ...] = ()
+
+    @model_validator(mode="after")
+    def _services_have_what_they_run(self) -> Profile:
+        if self.runtime is Runtime.PROCESS:
+            if self.serving or self.service_images:
+                raise ValueError('serving and service_images need runtime = "container"')
+            return self
+        found = problems(
+            self.services,
+            self.serving,
+            self.service_images,
+            images=[wish.name for wish in self.image],
+            models=[wish.name for wish in self.model],
+            gpus=self.hardware.count if self.hardware else 0,
+        )
+        if text := "; ".join(found):
+            raise ValueError(text)
+        return self
 
 
 def names(folder: Path) -> tuple[str, ...]:

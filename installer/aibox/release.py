@@ -15,10 +15,11 @@ from pydantic import Field, ValidationError
 from aibox import digest
 from aibox.errors import BadUsage, Fault, NeedsPerson, VerificationRefused
 from aibox.hardware import Hardware
-from aibox.lock import Golden, ModelsLock, Role, Wheel, tuning_of
+from aibox.lock import Golden, ModelsLock, Role, Wheel, serving_of, tuning_of
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, State
 from aibox.profile import Embedding, GatePolicy, PackageRole, Profile, Requires, Runtime, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256
+from aibox.serving import Serving
 
 FORMAT = 1
 
@@ -62,6 +63,8 @@ class Release(Model):
     package_roles: dict[Name, PackageRole] = Field(default_factory=dict)
     files: tuple[FilePin, ...] = ()
     hardware: Hardware | None = None
+    serving: dict[Name, Serving] = Field(default_factory=dict)
+    service_images: dict[Name, Name] = Field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -110,6 +113,8 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         package_roles={wish.name: wish.role for wish in profile.packages if wish.role},
         files=_wished("file", profile.file, lock.file),
         hardware=profile.hardware,
+        serving=serving_of(lock, profile.name) if profile.serving else {},
+        service_images=dict(sorted(profile.service_images.items())),
     )
 
 

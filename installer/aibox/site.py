@@ -5,15 +5,23 @@ A secret is named by the path of a 0600 file. `inventory.example` shows every ke
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from aibox.schema import Model, invalid, read_toml
+from aibox.schema import Model, Name, invalid, read_toml
 
 VERSION = 1
 DEFAULT_PORT = 8642
+LONGEST_NAME = 253
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+"""Names by which a container box always answers, to this host alone."""
+
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 
 
 class Server(Model):
@@ -46,6 +54,84 @@ class EmbeddingEndpoint(Model):
     url: Annotated[str, Field(pattern=r"^https?://\S+$")]
 
 
+def _is_name(name: str) -> str:
+    """A host name or an address in the one form that browsers send and certificates hold."""
+    if _is_address(name):
+        if str(ipaddress.ip_address(name)) != name:
+            raise ValueError(f"write it as {ipaddress.ip_address(name)}")
+        return name
+    if len(name) > LONGEST_NAME or not _HOST_NAME.fullmatch(name):
+        raise ValueError(
+            "must be a host name (small letters, digits, - and dots; others as xn--...) or an "
+            "address, without port and https"
+        )
+    return name
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_own_address(address: str) -> str:
+    if address and not _is_address(address):
+        raise ValueError("must be an address of this server, or empty for all of them")
+    return address
+
+
+def _is_absolute(path: str) -> str:
+    if path and (not path.startswith("/") or "\0" in path or "\n" in path):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+HostName = Annotated[str, AfterValidator(_is_name)]
+AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
+MemoryMib = Annotated[int, Field(ge=64, le=16 * 1024 * 1024)]
+
+
+class Container(Model):
+    """What a box of containers (the `container` runtime) needs to know of its place.
+
+    The gateway listens on `address` (empty: all) and `port`, over TLS alone, and answers to
+    `names` and to this host itself. Its certificate is the site's own (`certificate_file` with
+    the chain, `key_file` of mode 0600), or one of the box's own authority. `air_gapped` lets
+    preflight insist that no network leads out. `memory_mib` replaces limits of services.
+    """
+
+    address: Annotated[str, AfterValidator(_is_own_address)] = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 443
+    names: tuple[HostName, ...] = ()
+    certificate_file: AbsolutePath = ""
+    key_file: AbsolutePath = ""
+    air_gapped: bool = False
+    memory_mib: dict[Name, MemoryMib] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Container:
+        if bool(self.certificate_file) != bool(self.key_file):
+            raise ValueError("certificate_file and key_file need one another")
+        if self.certificate_file and not self.names:
+            raise ValueError("a certificate needs names: those it was made for")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError("names: one is there twice")
+        if len(self.addresses) > 1:
+            # Who asks by address does not say which one he asked, so only one can have its
+            # certificate.
+            raise ValueError("names: only one address can be among them, the others as host names")
+        if reserved := set(self.names) & set(LOOPBACK_NAMES):
+            raise ValueError(f"names: {sorted(reserved)[0]} is always there; leave it out")
+        return self
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Those of `names` that are addresses: at most one."""
+        return tuple(name for name in self.names if _is_address(name))
+
+
 class Site(Model):
     """One site file, or its defaults."""
 
@@ -53,6 +139,7 @@ class Site(Model):
     server: Server = Server()
     engine: Engine = Engine()
     embedding: EmbeddingEndpoint | None = None
+    container: Container = Container()
 
 
 def load(path: Path) -> Site:

@@ -38,7 +38,7 @@ _TREES = (
     ("rag-app", Role.APP, "stacks/rag/app/src", ("**/*",)),
     ("manual", Role.DOCUMENTS, "docs/manual", ("**/*.md",)),
     ("prompts", Role.PROMPTS, "stacks/prompts", ("*.txt",)),
-    ("templates", Role.TEMPLATES, "stacks", ("rag/*.j2", "process/*.j2")),
+    ("templates", Role.TEMPLATES, "stacks", ("*/*.j2",)),
 )
 _DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 _COMPONENT = {"model": Kind.MODEL, "image": Kind.IMAGE, "packages": Kind.PACKAGE, "file": Kind.FILE}
@@ -122,7 +122,11 @@ def local(content: Content, names: Sequence[str], previous: ModelsLock | None) -
     embedding = {
         name: previous.embedding[name] for name in kept if previous and name in previous.embedding
     }
+    serving = {
+        name: previous.serving[name] for name in kept if previous and name in previous.serving
+    }
     tuning |= {profile.name: profile.tuning for profile in chosen}
+    serving |= {item.name: dict(sorted(item.serving.items())) for item in chosen if item.serving}
     embedding |= {item.name: item.embedding for item in chosen if item.embedding is not None}
     found = wishes.pins_of(previous)
     for key, want in wanted(content).items():
@@ -139,6 +143,7 @@ def local(content: Content, names: Sequence[str], previous: ModelsLock | None) -
         program_requirements=previous.program_requirements if previous else None,
         tuning=dict(sorted(tuning.items())),
         embedding=dict(sorted(embedding.items())),
+        serving=dict(sorted(serving.items())),
         golden=read_golden(content),
         tree=tuple(scan(content.root, *tree) for tree in _TREES),
         wheel=python_packages.classified(previous.wheel) if previous else (),

@@ -12,6 +12,7 @@ from aibox.bundle.sizes import show_size
 from aibox.difference import Difference, compare
 from aibox.lock import ModelsLock, Wheel
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin
+from aibox.serving import spelt_out
 
 
 class Matter(StrEnum):
@@ -89,6 +90,10 @@ def _entries(lock: ModelsLock) -> dict[str, dict[str, str]]:
     }
     for profile, embedding in lock.embedding.items():
         found[f"embedding.{profile}"] = {"": f"{embedding.model}, {embedding.dimension} values"}
+    for profile, serving in lock.serving.items():
+        found |= {
+            f"serving.{profile}.{key}": {"": text} for key, text in spelt_out(serving).items()
+        }
     for question in lock.golden:
         found[f"golden.{question.id}"] = {
             "": question.question,

@@ -1,0 +1,176 @@
+"""What a profile says of the language models it serves: one vLLM service each.
+
+The section [serving.NAME] of a profile, where NAME is the service. Its arguments are vLLM's own
+(`serve.yaml`), frozen: they decide whether a model fits and how many can ask at once, so they
+are locked and part of the release. What the box itself decides is not among them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+
+from aibox.schema import Model, Name
+
+APP_IMAGE = "app"
+ROLES = ("gateway", "web", "ingest", "qdrant")
+"""The services of a container box that are no models."""
+ENGINES = ("chat", "embedding", "rerank")
+"""Services that can be models; the application asks them by these names."""
+
+# vLLM's flags that tune an engine (0.32). What is not here is decided by the box (where weights
+# lie, who may ask, on which address, over how many GPUs), needs a network, or runs code that came
+# with a model: `trust-remote-code`, `middleware`, `tool-parser-plugin` and the like.
+_ARGUMENTS = """
+    async-scheduling attention-backend block-size chat-template-content-format compilation-config
+    config-format convert cpu-offload-gb cudagraph-capture-sizes
+    default-chat-template-kwargs distributed-executor-backend dtype enable-auto-tool-choice
+    enable-chunked-prefill enable-expert-parallel enable-prefix-caching enforce-eager
+    generation-config gpu-memory-utilization kv-cache-dtype kv-cache-memory-bytes
+    limit-mm-per-prompt load-format long-prefill-token-threshold max-cudagraph-capture-size
+    max-logprobs max-long-partial-prefills max-model-len max-num-batched-tokens
+    max-num-partial-prefills max-num-queued-reqs max-num-queued-tokens max-num-seqs
+    mm-processor-kwargs model-impl optimization-level override-generation-config performance-mode
+    pipeline-parallel-size pooler-config quantization reasoning-parser rope-scaling rope-theta
+    safetensors-load-strategy scheduling-policy seed shutdown-timeout speculative-config
+    stream-interval structured-outputs-config swap-space tokenizer-mode tool-call-parser
+"""
+ARGUMENTS = frozenset(_ARGUMENTS.split())
+STAGES = "pipeline-parallel-size"
+
+
+def _known_argument(key: str) -> str:
+    if key not in ARGUMENTS:
+        raise ValueError("is no argument a profile may set; vLLM's tuning flags are known here")
+    return key
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        for inner in value.values():
+            _plain(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _plain(inner)
+    elif not isinstance(value, bool | int | float | str):
+        raise ValueError("must be text, a number, true or false, or a list or table of these")
+    return value
+
+
+Argument = Annotated[str, AfterValidator(_known_argument)]
+Value = Annotated[Any, AfterValidator(_plain)]
+
+
+class Runner(StrEnum):
+    """What the engine does with a model: write text, or make vectors and scores."""
+
+    GENERATE = "generate"
+    POOLING = "pooling"
+
+
+class Serving(Model):
+    """One vLLM service. `image` and `model` name wishes of the profile.
+
+    `gpus` are indices of the GPUs it gets, tensor parallel over them; none is the CPU, where
+    `kv_cache_mib` is the memory for the contexts of running answers. `memory_mib` limits the
+    container, `shared_memory_mib` is its /dev/shm.
+    """
+
+    image: Name
+    model: Name
+    runner: Runner = Runner.GENERATE
+    gpus: tuple[Annotated[int, Field(ge=0, le=63)], ...] = ()
+    memory_mib: Annotated[int, Field(ge=256)]
+    shared_memory_mib: Annotated[int, Field(ge=64)] = 1024
+    kv_cache_mib: Annotated[int, Field(ge=128)] | None = None
+    arguments: dict[Argument, Value] = Field(default_factory=dict)
+
+    @property
+    def tensor_parallel(self) -> int:
+        """Over how many GPUs each layer is spread; 1 on the CPU."""
+        return max(1, len(self.gpus) // int(self.arguments.get(STAGES, 1)))
+
+
+def problems(
+    services: Iterable[str],
+    serving: Mapping[str, Serving],
+    service_images: Mapping[str, str],
+    *,
+    images: Iterable[str],
+    models: Iterable[str],
+    gpus: int,
+) -> Iterator[str]:
+    """What of a container profile does not go together, in words; `gpus` is how many it has."""
+    services, images, models = set(services), set(images), set(models)
+    for name in sorted(services - {*ROLES, *serving}):
+        yield f"services: {name!r} is none of {', '.join(ROLES)} and has no [serving.{name}]"
+    for name in sorted(set(service_images) - set(ROLES)):
+        yield f"service_images.{name}: is none of {', '.join(ROLES)}"
+    for name in sorted(services & set(ROLES)):
+        if (image := image_of(name, service_images)) not in images:
+            yield f"services: {name} runs the image {image!r}, which no [[image]] wishes for"
+    for name, item in sorted(serving.items()):
+        for problem in _problems(name, item, services, images, models, gpus):
+            yield f"serving.{name}: {problem}"
+    yield from _taken_twice(serving)
+
+
+def _problems(
+    name: str, item: Serving, services: set[str], images: set[str], models: set[str], gpus: int
+) -> Iterator[str]:
+    if name not in ENGINES:
+        yield f"is none of {', '.join(ENGINES)}"
+    if name not in services:
+        yield "is not among the services"
+    if (item.runner is Runner.GENERATE) != (name == "chat"):
+        yield f"the runner of {name} is not {item.runner.value!r}"
+    if item.image not in images:
+        yield f"the image {item.image!r} is not wished for in [[image]]"
+    if item.model not in models:
+        yield f"the model {item.model!r} is not wished for in [[model]]"
+    if len(set(item.gpus)) != len(item.gpus):
+        yield "gpus: named twice"
+    if missing := [index for index in item.gpus if index >= gpus]:
+        yield f"gpus: there is no {missing[0]}; the profile has {gpus}, counted from 0"
+    stages = item.arguments.get(STAGES, 1)
+    if not isinstance(stages, int) or stages < 1 or len(item.gpus) % stages:
+        yield f"arguments.{STAGES}: must divide the number of gpus"
+    if item.gpus and item.kv_cache_mib is not None:
+        yield "kv_cache_mib is for the CPU; on GPUs set arguments.kv-cache-memory-bytes"
+
+
+def _taken_twice(serving: Mapping[str, Serving]) -> Iterator[str]:
+    """Two engines may share a GPU only when each says how much of it is his."""
+    share = ("gpu-memory-utilization", "kv-cache-memory-bytes")
+    for name, item in sorted(serving.items()):
+        others = [other for key, other in serving.items() if key != name]
+        shared = {index for other in others for index in other.gpus} & set(item.gpus)
+        if shared and not any(key in item.arguments for key in share):
+            yield f"serving.{name}: shares GPU {min(shared)}; set arguments.{share[0]}"
+
+
+def spelt_out(serving: Mapping[str, Serving]) -> dict[str, str]:
+    """Every value by its path (`chat.arguments.max-model-len`), as JSON, for who compares."""
+    return {
+        f"{name}.{path}": json.dumps(value, ensure_ascii=False, sort_keys=True)
+        for name, item in serving.items()
+        for path, value in _paths(item.model_dump(mode="json", exclude_none=True))
+    }
+
+
+def _paths(values: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
+    for key, value in values.items():
+        if key == "arguments":
+            yield from ((f"{key}.{inner}", item) for inner, item in value.items())
+        else:
+            yield key, value
+
+
+def image_of(service: str, service_images: Mapping[str, str]) -> str:
+    """The image wish that a service which is no model runs: its own name, unless said else."""
+    own = APP_IMAGE if service in {"web", "ingest"} else service
+    return service_images.get(service, own)
