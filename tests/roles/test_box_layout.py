@@ -9,11 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml  # type: ignore[import-untyped]
 
 from aibox.box.layout import Layout
 from aibox.errors import Failed
 from aibox.preflight import Status, read_report
-from ansible_runs import PLAYBOOKS, Runs
+from ansible_runs import PLAYBOOKS, ROLES, Runs
 
 PROVISION = PLAYBOOKS / "provision.yml"
 REMOVE = PLAYBOOKS / "remove.yml"
@@ -108,23 +109,99 @@ def test_a_link_below_the_root_is_refused_and_at_the_root_followed(
     box_folders: ModuleType, tmp_path: Path
 ) -> None:
     (tmp_path / "disk").mkdir(mode=0o700)
-    (tmp_path / "box").symlink_to(tmp_path / "disk")
-    inner = tmp_path / "box" / "data"
-    assert box_folders.differences([tmp_path / "box", inner], 0o700).made == [str(inner)]
+    root, inner = tmp_path / "box", tmp_path / "box" / "data"
+    root.symlink_to(tmp_path / "disk")
+    wanted = [box_folders.Folder(root, 0o700), box_folders.Folder(inner, 0o700)]
+    assert box_folders.differences(root, wanted).made == wanted[1:]
     inner.symlink_to(tmp_path)
     with pytest.raises(box_folders.Obstructed, match="data"):
-        box_folders.differences([tmp_path / "box", inner], 0o700)
+        box_folders.differences(root, wanted)
+
+
+def test_a_folder_that_became_a_link_since_it_was_looked_at_is_not_followed(
+    box_folders: ModuleType, tmp_path: Path
+) -> None:
+    victim, root = tmp_path / "victim", tmp_path / "box"
+    victim.mkdir(mode=0o755)
+    root.mkdir(mode=0o700)
+    (root / "data").symlink_to(victim)
+    changes = box_folders.Changes(repaired=[box_folders.Folder(root / "data", 0o700)])
+    with pytest.raises(OSError, match="data"):
+        box_folders.apply(root, changes)
+    assert victim.stat().st_mode & 0o777 == 0o755
 
 
 def test_a_narrow_umask_takes_nothing_from_the_mode(
     box_folders: ModuleType, tmp_path: Path
 ) -> None:
+    root = tmp_path / "above" / "box"
+    folders = [box_folders.Folder(root, 0o711), box_folders.Folder(root / "a", 0o755)]
     before = os.umask(0o777)
     try:
-        box_folders.apply(box_folders.Changes(made=[str(tmp_path / "a")]), 0o700)
+        box_folders.apply(root, box_folders.Changes(made=folders))
     finally:
-        os.umask(before)
-    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+        assert os.umask(before) == 0o777
+    assert {path: mode & 0o777 for path, mode in modes(root).items()} == {".": 0o711, "a": 0o755}
+
+
+def test_the_server_has_open_ways_and_private_rooms(
+    box_folders: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = (os.geteuid(), tmp_path.stat().st_gid)
+    monkeypatch.setattr(box_folders, "owner_named", lambda name, may_be_missing: name and mine)
+    constants, defaults = (
+        yaml.safe_load((ROLES / "box_layout" / folder / "main.yml").read_text())
+        for folder in ("vars", "defaults")
+    )
+    services = [{**one, "mode": "0700"} for one in defaults["box_layout_service_folders"]]
+    opened = [{**one, "owner": None} for one in constants["__box_layout_system_open"]]
+    given = {
+        "root": str(tmp_path / "box"),
+        "mode": constants["__box_layout_folder_mode"],
+        "folders": constants["__box_layout_system_folders"],
+        "owned": [*opened, *services],
+    }
+    root = tmp_path / "box"
+    folders = box_folders.wanted(given, may_be_missing=False)
+    box_folders.apply(root, box_folders.differences(root, folders))
+    found = {path: mode & 0o777 for path, mode in modes(root).items()}
+    assert {path for path in Layout(root).directories() if not path.is_dir()} == set()
+    assert {path for path, mode in found.items() if mode == 0o711} == {".", "data", "gens", "run"}
+    assert {path for path, mode in found.items() if mode == 0o755} == {"bin"}
+    assert {"secrets", "tls", "data/rag"} <= {p for p, mode in found.items() if mode == 0o700}
+    assert box_folders.differences(root, folders) == box_folders.Changes()
+
+
+def test_a_user_who_is_missing_is_named_and_only_awaited_in_check_mode(
+    box_folders: ModuleType,
+) -> None:
+    assert box_folders.owner_named("no-such-user", may_be_missing=True) == box_folders.NOBODY_YET
+    with pytest.raises(box_folders.Obstructed, match="no-such-user"):
+        box_folders.owner_named("no-such-user", may_be_missing=False)
+
+
+CREATE_SYSTEM = """\
+    - name: Layout
+      ansible.builtin.import_role:
+        name: box_layout
+        tasks_from: create_system
+"""
+
+
+def test_a_server_in_check_mode_is_announced_and_not_made(runs: Runs) -> None:
+    root = runs.folder / "var" / "box"
+    given = {"box_layout_root": root, "box_layout_users": ["aibox-no-such"]}
+    folders = [{"path": "data/rag", "owner": "aibox-no-such"}]
+    given["box_layout_service_folders"] = folders
+    stats = runs.play(runs.tasks(CREATE_SYSTEM), given, check=True)
+    assert stats.changed == 3
+    assert not root.parent.exists()
+
+
+def test_a_user_of_the_same_name_that_is_somebody_elses_is_refused(runs: Runs) -> None:
+    given = {"box_layout_root": runs.folder / "box", "box_layout_users": ["root"]}
+    with pytest.raises(Failed, match=r"already has a user .*: root; .*usermod"):
+        runs.play(runs.tasks(CREATE_SYSTEM), given, check=True)
 
 
 # A double of `systemctl --user`: a unit is known when its file is there, enabled when noted so.
