@@ -12,7 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aibox import activate, health, locking, programs, provision, receiving, stage, trusting
+from aibox import (
+    activate,
+    health,
+    locking,
+    programs,
+    provision,
+    receiving,
+    runtimes,
+    stage,
+    trusting,
+)
 from aibox import doctor as diagnosis
 from aibox import gc as collector
 from aibox import preflight as judging
@@ -20,8 +30,8 @@ from aibox import recover as recovery
 from aibox import status as reporting
 from aibox.assistant import Added, Assistant
 from aibox.box import guard, host
+from aibox.box.runtime import Runtime
 from aibox.box.store import Store
-from aibox.box.supervisor import Supervisor
 from aibox.box.transaction import Outcome, Transaction, staging
 from aibox.box.trust_store import TrustStore
 from aibox.errors import AiboxError, BadUsage, Failed, Fault
@@ -32,7 +42,6 @@ from aibox.prepare import (
     Wish,
     Workplace,
     current,
-    port_of,
     prepare,
     require_current,
 )
@@ -219,7 +228,7 @@ def start(place: Workplace) -> int:
         now = require_current(store)
         _serve(place, store)
         reason = health.wait(
-            Assistant(port_of(now)),
+            runtimes.assistant(store, now),
             now.release.gate.ready_deadline_s,
             lambda line: place.say("start", line),
         )
@@ -240,12 +249,8 @@ def _serve(place: Workplace, store: Store) -> None:
     _runtime(place, store).apply()
 
 
-def _runtime(place: Workplace, store: Store) -> Supervisor:
-    return Supervisor(
-        store.layout.root,
-        filesystem=store.filesystem,
-        on_event=lambda line: place.say("services", line),
-    )
+def _runtime(place: Workplace, store: Store) -> Runtime:
+    return runtimes.services(store, place.report)
 
 
 def _gate(place: Workplace, store: Store) -> Callable[[], Verdict]:
@@ -253,7 +258,7 @@ def _gate(place: Workplace, store: Store) -> Callable[[], Verdict]:
         now = require_current(store)
         place.say("gate", f"{len(now.release.golden)} golden questions")
         return health.run(
-            Assistant(port_of(now)),
+            runtimes.assistant(store, now),
             now.release.golden,
             now.release.gate,
             _answered_before(store, now.generation),
@@ -286,7 +291,7 @@ def doctor(place: Workplace) -> tuple[Finding, ...]:
     if now is None:
         return preflight(place, Wish(profile="local"))
     services = _runtime(place, store).services()
-    ready = Assistant(port_of(now)).ready()
+    ready = runtimes.assistant(store, now).ready()
     with guard.hold(place.root, shared=True):
         findings = diagnosis.examine(store, services, ready)
     return (*preflight(place, Wish()), *findings)
@@ -399,4 +404,5 @@ def remove_document(place: Workplace, document: str) -> None:
 
 
 def _assistant(place: Workplace) -> Assistant:
-    return Assistant(port_of(require_current(Store(place.root))))
+    store = Store(place.root)
+    return runtimes.assistant(store, require_current(store))

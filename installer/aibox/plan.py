@@ -18,11 +18,14 @@ from aibox.difference import Difference, compare
 from aibox.errors import BadUsage, Fault
 from aibox.lock import Wheel, WheelFile
 from aibox.objects import Placed
+from aibox.profile import Runtime
 from aibox.release import Release
 from aibox.render import Rendered
 from aibox.schema import Model, RelativePath, Sha256
 from aibox.serving import spelt_out
 from aibox.site import Site
+
+HTTPS = 443
 
 
 class Target(Model):
@@ -81,6 +84,21 @@ class Current(Model):
     generation: int
     release: Release
     plan: dict[str, object]
+
+
+def address(site: Site, runtime: Runtime) -> str:
+    """Where a box of this site is opened in a browser."""
+    if runtime is Runtime.PROCESS:
+        return f"http://{site.server.host}:{site.server.port}/"
+    name = site.container.names[0] if site.container.names else "localhost"
+    host = f"[{name}]" if ":" in name else name
+    port = site.container.port
+    return f"https://{host}/" if port == HTTPS else f"https://{host}:{port}/"
+
+
+def engine(release: Release, site: Site) -> str:
+    """Who writes the answers: the release's own model, or what the site names."""
+    return "vllm" if "chat" in release.serving else site.engine.kind
 
 
 def environment_id(wheel_digests: Iterable[str], python: str) -> str:

@@ -311,8 +311,3 @@ def require_current(store: Store) -> Current:
             fault=Fault.YOU,
         )
     return found
-
-
-def port_of(now: Current) -> int:
-    """Where the box listens."""
-    return Site.model_validate(now.plan["site"]).server.port

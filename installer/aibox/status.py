@@ -14,6 +14,7 @@ from aibox.plan import Current
 from aibox.record import Entry
 from aibox.release import Release
 from aibox.schema import Model
+from aibox.site import Site
 
 
 class State(StrEnum):
@@ -57,15 +58,14 @@ def describe(
     locked: Release | None,
 ) -> Status:
     """Put the facts together; `locked` is what models.lock would install, None if unknown."""
-    site = now.plan["site"] if now else {}
-    server = site["server"] if isinstance(site, dict) and now else {}
+    site = Site.model_validate(now.plan["site"]) if now else Site()
     return Status(
         release=now.release.id if now else "",
         generation=now.generation if now else None,
         profile=now.release.profile if now else "",
         state=judge(now is not None, isinstance(store.journal.read(), Intent), services),
-        url=f"http://{server['host']}:{server['port']}/" if server else "",
-        engine=str(site["engine"]["kind"]) if isinstance(site, dict) and now else "",
+        url=plans.address(site, now.release.runtime) if now else "",
+        engine=plans.engine(now.release, site) if now else "",
         services=tuple(
             Service(name=s.name, state=s.state, pid=s.pid, uptime_s=s.uptime_s, restarts=s.restarts)
             for s in services

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from aibox import pipeline
+from aibox import plan as plans
 from aibox.cli import choice, media, show
 from aibox.cli.options import (
     AllowDowngrade,
@@ -31,6 +32,7 @@ from aibox.errors import BadUsage, Failed, Fault
 from aibox.pipeline import Installed
 from aibox.plan import Plan
 from aibox.prepare import Wish, Workplace
+from aibox.profile import Runtime
 from aibox.record import Action
 
 _QUESTION = "How do I roll back a failed upgrade?"
@@ -187,8 +189,7 @@ def _require_aim(place: Workplace, wish: Wish) -> None:
 
 
 def _tell(done: Installed, as_json: bool) -> None:
-    site = done.plan.site.server
-    url = f"http://{site.host}:{site.port}/"
+    url = plans.address(done.plan.site, Runtime(done.plan.runtime))
     if as_json:
         show.data(
             {

@@ -1,0 +1,81 @@
+"""What runs the services of a box, and how the box is spoken to: its runtime decides both.
+
+A box keeps the runtime of its first generation, so any generation on its disk tells it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aibox import loading
+from aibox import release as releases
+from aibox.assistant import Assistant
+from aibox.box import host
+from aibox.box import runtime as box
+from aibox.box.containers import Containers
+from aibox.box.docker_engine import DockerEngine
+from aibox.box.http import Tls
+from aibox.box.store import Store
+from aibox.box.supervisor import Supervisor
+from aibox.plan import Current
+from aibox.profile import Runtime
+from aibox.progress import Progress, Report
+from aibox.site import Container, Site
+
+STEP = "services"
+
+
+def kind(store: Store) -> Runtime:
+    """The runtime of the box; `PROCESS` where there is no generation that could tell."""
+    for number in reversed(store.generations()):
+        return releases.parse(store.manifest(number)).runtime
+    return Runtime.PROCESS
+
+
+def services(store: Store, report: Report) -> box.Runtime:
+    """Whoever starts and stops the services of this box."""
+
+    def say(line: str) -> None:
+        report(Progress(STEP, line))
+
+    if kind(store) is Runtime.PROCESS:
+        return Supervisor(store.layout.root, filesystem=store.filesystem, on_event=say)
+    return containers(store, report)
+
+
+def containers(store: Store, report: Report) -> Containers:
+    """The services of a box of containers; the images of `current` are loaded when needed."""
+    return Containers(
+        store.layout.root,
+        load_images=lambda: load_images(store, report),
+        on_event=lambda line: report(Progress(STEP, line)),
+    )
+
+
+def load_images(store: Store, report: Report) -> tuple[str, ...]:
+    """Have the images of `current` in Docker; the names of those that were loaded."""
+    number = store.current()
+    if number is None:
+        return ()
+    return loading.run(
+        releases.parse(store.manifest(number)).images,
+        store.layout.tree(number),
+        host.architecture(),
+        engine=DockerEngine(),
+        filesystem=store.filesystem,
+        report=report,
+    )
+
+
+def assistant(store: Store, now: Current) -> Assistant:
+    """The running box, as it is spoken to on this host."""
+    site = Site.model_validate(now.plan["site"])
+    if now.release.runtime is Runtime.PROCESS:
+        return Assistant(site.server.port)
+    return Assistant(site.container.port, _tls(store.layout.root, site.container))
+
+
+def _tls(root: Path, site: Container) -> Tls:
+    if site.certificate_file:
+        return Tls(Path(site.certificate_file), site.names[0])
+    return Tls(root / "tls" / "ca.pem", "localhost")
