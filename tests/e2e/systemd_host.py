@@ -84,14 +84,14 @@ def image(folder: Path) -> str:
     recipe = hashlib.sha256(repr((RELEASE, PACKAGES)).encode()).hexdigest()
     name = f"aibox-test-host:{recipe[:12]}"
     if not docker("images", "--quiet", name).out:
-        with _in_memory(folder / "server") as root:
-            _checked(
+        with in_memory(folder / "server") as root:
+            checked(
                 "debootstrap",
                 *("--variant=minbase", f"--include={','.join(PACKAGES)}"),
                 *(RELEASE, str(root), mirror()),
             )
             packed = folder / "server.tar"
-            _checked("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
+            checked("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
         docker("import", str(packed), name)
         packed.unlink()
     return name
@@ -166,7 +166,7 @@ def server(folder: Path) -> Iterator[Server]:
 
 def docker(*words: str) -> Done:
     """A command of docker; it must succeed."""
-    return _checked("docker", *words)
+    return checked("docker", *words)
 
 
 def _docker_answers() -> bool:
@@ -179,17 +179,17 @@ def _pip_settings() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _in_memory(folder: Path) -> Iterator[Path]:
+def in_memory(folder: Path) -> Iterator[Path]:
     """An empty folder in memory: dpkg waits for the disk after every package otherwise."""
     folder.mkdir()
-    _checked("mount", "-t", "tmpfs", "-o", "size=2g,mode=755", "tmpfs", str(folder))
+    checked("mount", "-t", "tmpfs", "-o", "size=2g,mode=755", "tmpfs", str(folder))
     try:
         yield folder
     finally:
-        _checked("umount", str(folder))
+        checked("umount", str(folder))
 
 
-def _checked(*command: str) -> Done:
+def checked(*command: str) -> Done:
     done = _listened(*command)
     assert done.code == 0, f"{command} ended with {done.code}:\n{done.out[-2000:]}\n{done.err}"
     return done
