@@ -28,7 +28,23 @@ class Superseded(RagError):
 
 
 class VectorsUnavailable(RagError):
-    """The vector process cannot be reached or failed; queries cannot be answered now."""
+    """The vector index cannot be reached or failed; queries cannot be answered now."""
+
+
+class VectorsUnreachable(VectorsUnavailable):
+    """Nothing answers at the address of the index, or not in time; waiting may help."""
+
+
+class VectorsKeyRefused(VectorsUnavailable):
+    """The server of the index does not take the key of `vectors.api_key_file`."""
+
+
+class VectorsVersionUnfit(VectorsUnavailable):
+    """The server of the index is too old, too new, or no Qdrant at all."""
+
+
+class VectorsCollectionUnfit(VectorsUnavailable):
+    """A collection of the right name has other vectors, or was made by somebody else."""
 
 
 class EngineFailed(RagError):

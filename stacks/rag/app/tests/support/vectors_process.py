@@ -12,6 +12,7 @@ from pathlib import Path
 from async_helpers import wait_until
 from small_library import TUNING
 
+from rag_app.config import Embedding
 from rag_app.vectors.client import VectorWriterClient
 from rag_app.vectors.signature import index_signature
 
@@ -29,20 +30,32 @@ context = "unused"
 no_evidence_en = "unused"
 no_evidence_ko = "unused"
 """
+_EMBEDDING = """
+[embedding]
+url = "http://127.0.0.1:9/v1"
+model = "unused"
+dimension = {dimension}
+"""
 
 
-def write_config(root: Path, **tuning: object) -> Path:
+def signature(dimension: int) -> str:
+    """Of the index that `start` serves."""
+    return index_signature(TUNING, _embedding(dimension) if dimension else None)
+
+
+def write_config(root: Path, dimension: int = 0, **tuning: object) -> Path:
     """A `rag.toml` in `root`, which is the working folder of the process."""
     values = TUNING.model_dump(exclude={"languages"}) | tuning
     lines = "\n".join(f"{name} = {value}" for name, value in values.items())
     path = root / "rag.toml"
-    path.write_text(_CONFIG.format(tuning=lines), encoding="utf-8")
+    more = _EMBEDDING.format(dimension=dimension) if dimension else ""
+    path.write_text(_CONFIG.format(tuning=lines) + more, encoding="utf-8")
     return path
 
 
-def start(root: Path) -> subprocess.Popen[bytes]:
+def start(root: Path, dimension: int = 0) -> subprocess.Popen[bytes]:
     """Start `python -m rag_app vectors` with `root` as box root; does not wait."""
-    write_config(root)
+    write_config(root, dimension)
     return subprocess.Popen(
         [sys.executable, "-m", "rag_app", "vectors", "--config", "rag.toml"],
         cwd=root,
@@ -59,11 +72,11 @@ def writer(
 
 
 @contextmanager
-def serving(root: Path) -> Iterator[subprocess.Popen[bytes]]:
+def serving(root: Path, dimension: int = 0) -> Iterator[subprocess.Popen[bytes]]:
     """The process, once its index is open; ended afterwards if it still runs."""
-    process = start(root)
+    process = start(root, dimension)
     try:
-        client = writer(root)
+        client = writer(root, signature(dimension))
         client.ensure()
         client.close()
         yield process
@@ -71,6 +84,10 @@ def serving(root: Path) -> Iterator[subprocess.Popen[bytes]]:
         if process.poll() is None:
             process.terminate()
         process.communicate(timeout=PATIENCE_S)
+
+
+def _embedding(dimension: int) -> Embedding:
+    return Embedding(url="http://127.0.0.1:9/v1", model="unused", dimension=dimension)
 
 
 def children(pid: int) -> list[int]:

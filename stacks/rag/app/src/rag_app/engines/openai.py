@@ -7,8 +7,6 @@ the reader of the answer: it names no key and no header.
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, suppress
@@ -21,6 +19,7 @@ import orjson
 from rag_app.config import Engine, Tuning
 from rag_app.conversation import Turn
 from rag_app.errors import ConfigError, EngineFailed
+from rag_app.key_file import read_key
 from rag_app.model import Passage
 from rag_app.prompts import PromptTexts
 
@@ -172,26 +171,8 @@ def _silent(seconds: float) -> str:
 def _headers(api_key_file: Path | None) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
     if api_key_file:
-        headers["authorization"] = f"Bearer {read_key(api_key_file)}"
+        headers["authorization"] = f"Bearer {read_key(api_key_file, 'engine.api_key_file')}"
     return headers
-
-
-def read_key(path: Path) -> str:
-    """The key in `path`; raises `ConfigError` if others could read the file as well."""
-    try:
-        with path.open(encoding="ascii") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            key = file.read().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"engine.api_key_file: {path}: cannot be read as a key") from error
-    if mode & 0o077:
-        raise ConfigError(
-            f"engine.api_key_file: {path} has mode {mode:04o}, so others may read the key;"
-            f" type: chmod 600 '{path}'"
-        )
-    if not key or not key.isprintable():
-        raise ConfigError(f"engine.api_key_file: {path} must hold the key on one line")
-    return key
 
 
 def _accept(response: httpx.Response) -> None:

@@ -31,7 +31,7 @@ from rag_app.parsing import PARSING_VERSION
 from rag_app.parsing.jail import Jails
 from rag_app.parsing.limits import Limits
 from rag_app.parsing.refusals import refused
-from rag_app.vectors.client import VectorWriterClient
+from rag_app.vectors.connect import open_writer
 from rag_app.vectors.signature import index_signature
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def run(config: Config) -> None:
         signal.signal(number, lambda *_: stop.set())
     library = SqliteLibrary(config.storage.data)
     signature = index_signature(config.tuning, config.embedding)
-    vectors = VectorWriterClient(config.storage.vectors_socket, signature, start_patience_s=RETRY_S)
+    vectors = open_writer(config, RETRY_S)
     indexer = make_indexer(config, library, vectors, signature)
     limits = replace(Limits(), file_bytes=config.server.max_upload_bytes)
     with Jails(limits) as jails:

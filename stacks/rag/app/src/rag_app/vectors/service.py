@@ -30,7 +30,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rag_app.config import Config
-from rag_app.errors import VectorsUnavailable
+from rag_app.errors import ConfigError, VectorsUnavailable
 from rag_app.vectors.folder import IndexLock
 from rag_app.vectors.maintenance import Maintenance
 from rag_app.vectors.signature import SIGNATURE_HEADER, index_signature
@@ -91,7 +91,12 @@ class VectorsApi:
 
 
 def run(config: Config) -> int:
-    """Serve until told to stop; the exit status of the process."""
+    """Serve until told to stop; the exit status of the process.
+
+    Raises `ConfigError` where the index is in a server: then there is nothing to serve here.
+    """
+    if config.vectors.kind != "embedded":
+        raise ConfigError('vectors.kind is "server": the index is there, and needs no process here')
     try:
         lock = IndexLock(config.storage.data / INDEX_FOLDER)
         listener = listen(config.storage.vectors_socket)

@@ -20,7 +20,7 @@ from rag_app.engines.openai import OpenAIEngine
 from rag_app.errors import ConfigError
 from rag_app.library import SqliteLibrary
 from rag_app.retrieval.searcher import HybridSearcher
-from rag_app.vectors.client import VectorReaderClient
+from rag_app.vectors.connect import open_reader
 from rag_app.vectors.signature import index_signature
 from rag_app.web.admission import Admission
 from rag_app.web.app import build
@@ -67,12 +67,12 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def compose(config: Config) -> ASGIApp:
-    """The application over the library, the vector process and the engine that `config` names."""
+    """The application over the library, the index and the engine that `config` names."""
     texts = prompts.load(config.prompts)
     model = _language_model(config, texts)
     signature = index_signature(config.tuning, config.embedding)
     library = SqliteLibrary(config.storage.data)
-    vectors = VectorReaderClient(config.storage.vectors_socket, signature)
+    vectors = open_reader(config)
     embedding = EmbeddingClient(config.embedding) if config.embedding else None
     searcher = HybridSearcher(library, vectors, signature, config.tuning, embedding)
     services = Services(
