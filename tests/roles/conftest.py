@@ -30,13 +30,18 @@ def load_module() -> Callable[[str], ModuleType]:
 
     def load(name: str) -> ModuleType:
         role, module = name.split("/")
-        path = ROLES / role / "library" / f"{module}.py"
-        spec = importlib.util.spec_from_file_location(module, path)
-        assert spec is not None
-        assert spec.loader is not None
-        loaded = importlib.util.module_from_spec(spec)
-        sys.modules[module] = loaded  # dataclasses look their module up by name
-        spec.loader.exec_module(loaded)
-        return loaded
+        for shared in sorted((ROLES / role / "module_utils").glob("*.py")):
+            load_file(f"ansible.module_utils.{shared.stem}", shared)
+        return load_file(module, ROLES / role / "library" / f"{module}.py")
 
     return load
+
+
+def load_file(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded  # dataclasses look their module up by name
+    spec.loader.exec_module(loaded)
+    return loaded
