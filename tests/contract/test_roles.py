@@ -23,6 +23,7 @@ DEFAULT_LINES_AT_MOST = 100
 NOT_A_MODULE = {
     *("name", "when", "register", "vars", "loop", "become", "delegate_to", "no_log"),
     *("changed_when", "failed_when", "check_mode", "block", "rescue", "always", "notify"),
+    *("until", "retries", "delay", "async", "poll"),
 }
 ADDRESS = re.compile(r"https?://(?P<host>\[::1\]|[\w.-]+)")
 # Loopback; names without a dot and `.example`, which no one can register; namespaces, which no one
