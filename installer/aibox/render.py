@@ -7,22 +7,32 @@ the same bytes, so a digest of the output means something. Undefined names are e
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import jinja2
 
-from aibox import digest
+from aibox import composing, digest, footing
 from aibox.errors import BadUsage, Failed, Fault
 from aibox.lock import Role
+from aibox.profile import Runtime
 from aibox.release import Release
 from aibox.site import Site
 
+RAG_TOML = "config/rag.toml"
 # Output path in a generation -> template in the release.
 FILES = {
-    "config/rag.toml": "rag/rag.toml.j2",
+    RAG_TOML: "rag/rag.toml.j2",
     "config/supervisord.conf": "process/supervisord.conf.j2",
 }
+# The same for containers, besides COMPOSE and FOOTING; those of a service exist where it does.
+FILES_OF_SERVICE = {
+    "web": {RAG_TOML: "rag/rag.toml.j2"},
+    "gateway": {"config/Caddyfile": "gateway/Caddyfile.j2"},
+    "qdrant": {"config/qdrant.yaml": "qdrant/config.yaml.j2"},
+}
+COMPOSE, COMPOSE_TEMPLATE = "config/compose.yaml", "compose/compose.yaml.j2"
+FOOTING = "config/footing.json"
 # Tuning that shapes chunks and vectors; the rest is read by the web process alone.
 INDEX_TUNING = ("chunk_size", "chunk_overlap", "bm25_k1", "bm25_b")
 UNIT = "process/aibox.service.j2"
@@ -39,25 +49,110 @@ class Rendered:
 
 
 def render(
-    release: Release, site: Site, environment: str, templates: Mapping[str, bytes]
+    release: Release,
+    site: Site,
+    environment: str,
+    templates: Mapping[str, bytes],
+    *,
+    architecture: str = "x86_64",
+    certificate: str = "",
 ) -> Rendered:
     """Render every configuration file of a generation.
 
     `environment` is the id of the installed wheels; `templates` maps template path to content.
+    Containers also depend on the `architecture` of the host, as its kernel names it, and on the
+    digest of the site's own `certificate`, "" without one.
     """
-    inputs = service_inputs(release, site, environment)
     context = {
         "release": release.id,
         "services": release.services,
         "tuning": release.tuning.model_dump(mode="json"),
         "embedding": _embedding(release, site),
         "site": site.model_dump(mode="json"),
-        "environment": environment,
         "corpus": _digest_of(release, Role.DOCUMENTS),
+    }
+    if release.runtime is Runtime.CONTAINER:
+        return _Containers(release, site, templates, context, architecture).render(certificate)
+    inputs = service_inputs(release, site, environment)
+    own = {
+        "server": site.server.model_dump(mode="json"),
+        "engine": site.engine.model_dump(mode="json"),
+        "vectors": None,
+        "environment": environment,
         "inputs": inputs,
     }
-    files = {path: _fill(name, templates, context) for path, name in FILES.items()}
+    files = {path: _fill(name, templates, {**context, **own}) for path, name in FILES.items()}
     return Rendered(files, inputs)
+
+
+class _Containers:
+    """Rendering of a box of containers: files, then each service, then what puts them together."""
+
+    def __init__(
+        self,
+        release: Release,
+        site: Site,
+        templates: Mapping[str, bytes],
+        context: Mapping[str, object],
+        architecture: str,
+    ) -> None:
+        self._release = release
+        self._site = site
+        self._templates = templates
+        self._architecture = architecture
+        self._context = {
+            **context,
+            **composing.common(release, site, architecture),
+            "server": composing.server(),
+            "engine": composing.answering(release, site),
+            "vectors": composing.vectors(release),
+        }
+        self._engines = {
+            name: composing.engine(release, name, architecture) for name in release.serving
+        }
+
+    def render(self, certificate: str) -> Rendered:
+        files = dict(self._files())
+        blocks = {name: self._block(name) for name in self._release.services}
+        inputs = {
+            name: digest.of_json([block, *self._read_by(name, files, certificate)])
+            for name, block in blocks.items()
+        }
+        compose = self._fill(COMPOSE_TEMPLATE, {"blocks": blocks, "inputs": inputs})
+        return Rendered({**files, COMPOSE: compose, FOOTING: self._footing()}, inputs)
+
+    def _files(self) -> Iterator[tuple[str, bytes]]:
+        for service in self._release.services:
+            for path, name in FILES_OF_SERVICE.get(service, {}).items():
+                yield path, self._fill(name, {})
+        for service, values in self._engines.items():
+            yield f"config/{service}.serve.yaml", self._fill("vllm/serve.yaml.j2", values)
+            yield f"config/{service}.ask.py", self._fill("vllm/ask.py.j2", values)
+
+    def _block(self, service: str) -> str:
+        """The service's own part of the Compose file, without the label of its inputs."""
+        values = self._engines.get(service, {})
+        name = "engine" if values else service
+        return self._fill(f"compose/{name}.yaml.j2", values).decode()
+
+    def _read_by(
+        self, service: str, files: Mapping[str, bytes], certificate: str
+    ) -> Sequence[object]:
+        """What a service reads besides its own part of the Compose file."""
+        found = composing.reads(self._release, service, files, certificate)
+        if service != "ingest":
+            return found
+        # Of rag.toml, these alone.
+        tuning = self._release.tuning.model_dump(mode="json", include=set(INDEX_TUNING))
+        return [*found, tuning, self._context["embedding"], self._context["vectors"]]
+
+    def _footing(self) -> bytes:
+        caches = {name: str(values["cache"]) for name, values in self._engines.items()}
+        made = footing.make(self._release, self._site, caches)
+        return digest.canonical_json(made.model_dump(mode="json")) + b"\n"
+
+    def _fill(self, name: str, values: Mapping[str, object]) -> bytes:
+        return _fill(name, self._templates, {**self._context, **values})
 
 
 def render_unit(templates: Mapping[str, bytes], root: str, launcher: str) -> bytes:
@@ -94,6 +189,10 @@ def _digest_of(release: Release, role: Role) -> str:
 def _embedding(release: Release, site: Site) -> dict[str, object] | None:
     if release.embedding is None:
         return None
+    if url := composing.embedding_url(release):
+        key = f"/run/secrets/{footing.key_of('embedding')}"
+        own = {"url": url, "api_key_file": key, "in_box": True}
+        return {**release.embedding.model_dump(mode="json"), **own}
     if site.embedding is None:
         raise BadUsage(
             "embedding-endpoint-missing",
@@ -112,8 +211,9 @@ def _fill(name: str, templates: Mapping[str, bytes], context: Mapping[str, objec
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        loader=jinja2.FunctionLoader(_reader(templates)),
     )
-    environment.filters["toml"] = toml_value
+    environment.filters |= {"toml": toml_value, "json": json_value, "compose": compose_value}
     try:
         return environment.from_string(templates[name].decode()).render(context).encode()
     except (KeyError, UnicodeDecodeError, jinja2.TemplateError) as error:
@@ -123,6 +223,21 @@ def _fill(name: str, templates: Mapping[str, bytes], context: Mapping[str, objec
             hint="check the release's templates, then: ./aibox lock --check",
             fault=Fault.US,
         ) from error
+
+
+def _reader(templates: Mapping[str, bytes]) -> Callable[[str], str | None]:
+    """How a template finds what it imports: among the release's own."""
+    return lambda name: templates[name].decode() if name in templates else None
+
+
+def compose_value(value: object) -> str:
+    """A YAML literal in a Compose file, in which `$` is not Compose's own."""
+    return json_value(value).replace("$", "$$")
+
+
+def json_value(value: object) -> str:
+    """A JSON literal, which YAML and Python read as well."""
+    return json.dumps(value, allow_nan=False, sort_keys=True)
 
 
 def toml_value(value: object) -> str:

@@ -76,7 +76,7 @@ class Serving(Model):
     """One vLLM service. `image` and `model` name wishes of the profile.
 
     `gpus` are indices of the GPUs it gets, tensor parallel over them; none is the CPU, where
-    `kv_cache_mib` is the memory for the contexts of running answers. `memory_mib` limits the
+    `kv_cache_gib` is the memory for the contexts of running answers. `memory_mib` limits the
     container, `shared_memory_mib` is its /dev/shm.
     """
 
@@ -86,7 +86,7 @@ class Serving(Model):
     gpus: tuple[Annotated[int, Field(ge=0, le=63)], ...] = ()
     memory_mib: Annotated[int, Field(ge=256)]
     shared_memory_mib: Annotated[int, Field(ge=64)] = 1024
-    kv_cache_mib: Annotated[int, Field(ge=128)] | None = None
+    kv_cache_gib: Annotated[int, Field(ge=1)] | None = None
     arguments: dict[Argument, Value] = Field(default_factory=dict)
 
     @property
@@ -139,8 +139,8 @@ def _problems(
     stages = item.arguments.get(STAGES, 1)
     if not isinstance(stages, int) or stages < 1 or len(item.gpus) % stages:
         yield f"arguments.{STAGES}: must divide the number of gpus"
-    if item.gpus and item.kv_cache_mib is not None:
-        yield "kv_cache_mib is for the CPU; on GPUs set arguments.kv-cache-memory-bytes"
+    if item.gpus and item.kv_cache_gib is not None:
+        yield "kv_cache_gib is for the CPU; on GPUs set arguments.kv-cache-memory-bytes"
 
 
 def _taken_twice(serving: Mapping[str, Serving]) -> Iterator[str]:

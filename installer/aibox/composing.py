@@ -1,0 +1,249 @@
+"""What the templates of a container box are filled with. Pure: release and site in, values out.
+
+Service by service; the names of the networks, mounts and headers are the templates' own matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aibox import digest, footing, objects
+from aibox.errors import BadUsage, Fault
+from aibox.lock import Role
+from aibox.pins import ImagePin
+from aibox.release import Release
+from aibox.serving import Runner, Serving, image_of
+from aibox.site import LOOPBACK_NAMES, Site
+
+APP_PORT = 8642
+ENGINE_PORT = 8000
+TAG_DIGITS = 16
+UPLOAD_LIMIT_MB = 220
+"""More than the application takes (200 MiB and the form around it), so that it is the one to say
+what is wrong with a file that is too large."""
+MEMORY_MIB = {"gateway": 256, "web": 1536, "ingest": 3072, "qdrant": 4096}
+"""Limits where neither profile nor site says otherwise."""
+SHUTDOWN_S = 120
+
+
+def image_tag(release: Release, service: str, architecture: str) -> str:
+    """The name under which the box loads the image of a service: its digest is part of it."""
+    image = image_pin(release, service)
+    config = objects.platform(image, architecture).config.sha256
+    return f"aibox/{image.name}:{config[:TAG_DIGITS]}"
+
+
+def image_pin(release: Release, service: str) -> ImagePin:
+    """The pin of the image that a service runs. Profiles are checked to wish for it."""
+    served = release.serving.get(service)
+    name = served.image if served else image_of(service, release.service_images)
+    return next(image for image in release.images if image.name == name)
+
+
+def memory_mib(release: Release, site: Site) -> dict[str, int]:
+    """The limit of each service; `BadUsage` when the site limits one that does not exist."""
+    if unknown := sorted(set(site.container.memory_mib) - set(release.services)):
+        raise BadUsage(
+            "memory-of-unknown-service",
+            f"the site limits the memory of {unknown[0]!r}, which this release does not run",
+            context=f"it runs: {', '.join(release.services)}",
+            hint="correct [container.memory_mib], then: ./aibox plan --inventory FILE",
+            fault=Fault.YOU,
+        )
+    of_profile = {name: served.memory_mib for name, served in release.serving.items()}
+    known = {**MEMORY_MIB, **of_profile, **site.container.memory_mib}
+    return {name: known[name] for name in release.services}
+
+
+def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
+    """What every template may use."""
+    outside = elsewhere(release, site)
+    return {
+        "image_tags": {name: image_tag(release, name, architecture) for name in release.services},
+        "users": {name: footing.USERS[footing.user_of(name)] for name in release.services},
+        "memory_mib": memory_mib(release, site),
+        "secrets_of": {name: secrets_of(release, site, name) for name in ("web", "ingest")},
+        "secret_files": dict(sorted(_secret_files(release, site))),
+        "qdrant_key": footing.QDRANT_KEY,
+        "app_port": APP_PORT,
+        "upload_limit_mb": UPLOAD_LIMIT_MB,
+        "elsewhere": bool(outside),
+        "networks_of": {
+            name: ["inside", *(["elsewhere"] if name in outside else [])]
+            for name in ("web", "ingest")
+        },
+        **_names(site),
+    }
+
+
+def secrets_of(release: Release, site: Site, service: str) -> list[str]:
+    """The secrets that a service of the application gets: only the web process asks models."""
+    of_app = [item.name for item in footing.secrets(release) if "app" in item.readers]
+    if service == "ingest":
+        return [name for name in of_app if name != footing.key_of("chat")]
+    return of_app + ([footing.SITE_ENGINE_KEY] if site.engine.api_key_file else [])
+
+
+def _secret_files(release: Release, site: Site) -> Iterator[tuple[str, str]]:
+    pairs = {("app", name) for name in secrets_of(release, site, "web")}
+    pairs |= {(reader, item.name) for item in footing.secrets(release) for reader in item.readers}
+    for reader, name in pairs:
+        yield f"{reader}.{name}", f"../../{footing.path_of_secret(reader, name)}"
+
+
+def _names(site: Site) -> dict[str, Any]:
+    """The gateway's addresses as Caddy writes them, and who it is to those who name nobody."""
+    addresses = site.container.addresses
+    return {
+        "default_name": next(iter(addresses), "127.0.0.1"),
+        "loopback_names": [_address(name) for name in LOOPBACK_NAMES],
+        "names": [_address(name) for name in site.container.names],
+    }
+
+
+def _address(name: str) -> str:
+    return f"https://[{name}]:8443" if ":" in name else f"https://{name}:8443"
+
+
+# -- engines ------------------------------------------------------------------------------------
+
+
+def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
+    """What the templates of one model service may use besides `common`."""
+    served = release.serving[service]
+    arguments = dict(served.arguments)
+    shutdown_s = int(arguments.pop("shutdown-timeout", SHUTDOWN_S))
+    return {
+        "service": service,
+        "serving": served.model_dump(mode="json"),
+        "key": footing.key_of(service),
+        "cache": cache(release, service, architecture),
+        "cdi_devices": [f"nvidia.com/gpu={index}" for index in served.gpus],
+        "tensor_parallel": served.tensor_parallel,
+        "chat_template": _chat_template(release, served),
+        "arguments": dict(sorted(arguments.items())),
+        "shutdown_timeout_s": shutdown_s,
+        "stop_grace_s": shutdown_s + 30,
+        "ready_deadline_s": int(release.gate.ready_deadline_s),
+        "question": _question(service, served),
+    }
+
+
+def cache(release: Release, service: str, architecture: str) -> str:
+    """The folder of what an engine compiles, of its own for each image, model and arguments."""
+    served = release.serving[service]
+    parts = [
+        image_tag(release, service, architecture),
+        model_digest(release, served),
+        served.model_dump(mode="json", include={"gpus", "arguments"}),
+    ]
+    return f"cache/{service}-{digest.of_json(parts)[:TAG_DIGITS]}"
+
+
+def model_digest(release: Release, served: Serving) -> str:
+    """What names the weights of a model."""
+    pin = next(model for model in release.models if model.name == served.model)
+    return digest.of_json([[file.path, file.sha256] for file in pin.files])
+
+
+def _chat_template(release: Release, served: Serving) -> str:
+    pin = next(model for model in release.models if model.name == served.model)
+    name = "chat_template.jinja"
+    is_there = served.runner is Runner.GENERATE and name in {file.path for file in pin.files}
+    return name if is_there else ""
+
+
+def _question(service: str, served: Serving) -> tuple[str, dict[str, object]]:
+    """Path and body of a small question that only a working engine answers."""
+    if served.runner is Runner.GENERATE:
+        return "/v1/completions", {"model": served.model, "prompt": "1", "max_tokens": 1}
+    if service == "rerank":
+        return "/score", {"model": served.model, "text_1": "1", "text_2": "1"}
+    return "/v1/embeddings", {"model": served.model, "input": "1"}
+
+
+# -- the application ----------------------------------------------------------------------------
+
+
+def server() -> dict[str, Any]:
+    """[server] of rag.toml: behind the gateway, which knows the names."""
+    return {
+        "host": "0.0.0.0",  # noqa: S104 - of its own network, where only the gateway asks
+        "port": APP_PORT,
+        "behind_gateway": True,
+        "allowed_hosts": ["*"],
+    }
+
+
+def vectors(release: Release) -> dict[str, Any] | None:
+    """[vectors] of rag.toml; None leaves the index in a process of the application."""
+    if "qdrant" not in release.services:
+        return None
+    return {
+        "kind": "server",
+        "url": "http://qdrant:6333",
+        "api_key_file": f"/run/secrets/{footing.QDRANT_KEY}",
+    }
+
+
+def answering(release: Release, site: Site) -> dict[str, Any]:
+    """[engine] of rag.toml: what the site names, else the box's own model, else none."""
+    if site.engine.kind == "openai":
+        key = f"/run/secrets/{footing.SITE_ENGINE_KEY}" if site.engine.api_key_file else ""
+        return {**site.engine.model_dump(mode="json"), "api_key_file": key}
+    served = release.serving.get("chat")
+    if served is None:
+        return site.engine.model_dump(mode="json")
+    return {
+        "kind": "openai",
+        "url": f"http://chat:{ENGINE_PORT}/v1",
+        "model": served.model,
+        "api_key_file": f"/run/secrets/{footing.key_of('chat')}",
+        "in_box": True,
+    }
+
+
+def embedding_url(release: Release) -> str | None:
+    """Where the box itself serves the embedding model, if it does."""
+    return f"http://embedding:{ENGINE_PORT}/v1" if "embedding" in release.serving else None
+
+
+def elsewhere(release: Release, site: Site) -> set[str]:
+    """The services that ask an endpoint outside of the box, because the site names one."""
+    if release.embedding is not None and embedding_url(release) is None and site.embedding:
+        return {"web", "ingest"}
+    return {"web"} if site.engine.kind == "openai" else set()
+
+
+# -- what a service reads -----------------------------------------------------------------------
+
+
+def reads(
+    release: Release, service: str, files: Mapping[str, bytes], certificate: str
+) -> list[str]:
+    """What a service reads besides its own part of the Compose file, for the digest of it.
+
+    `files` are the rendered ones; `certificate` is the digest of the site's own.
+    """
+    served = release.serving.get(service)
+    if served is not None:
+        names = (f"config/{service}.serve.yaml", f"config/{service}.ask.py")
+        return [model_digest(release, served), *_digests(files, names)]
+    return {
+        "gateway": [certificate, *_digests(files, ("config/Caddyfile",))],
+        "qdrant": [*_digests(files, ("config/qdrant.yaml",))],
+        "web": [
+            *_digests(files, ("config/rag.toml",)),
+            *(_role(release, role) for role in (Role.APP, Role.PROMPTS)),
+        ],
+        "ingest": [_role(release, Role.APP), _role(release, Role.DOCUMENTS)],
+    }[service]
+
+
+def _digests(files: Mapping[str, bytes], names: tuple[str, ...]) -> list[str]:
+    return [digest.of_bytes(files[name]) for name in names]
+
+
+def _role(release: Release, role: Role) -> str:
+    return digest.of_json([[item.target, item.sha256] for item in release.of_role(role)])

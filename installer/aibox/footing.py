@@ -1,0 +1,137 @@
+"""What the containers of a release stand on outside of any generation: users, folders, secrets.
+
+Pure. A container runs as a number that nobody else on the host has and sees its own folders and
+secrets alone. It is rendered into the generation (`config/footing.json`), so that whoever starts
+one makes what it needs, also after a rollback.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from aibox.release import Release
+from aibox.schema import Model, Name, RelativePath
+from aibox.serving import ENGINES
+from aibox.site import AbsolutePath, Site
+
+# Between the numbers that systemd and distributions give away and those of user namespaces.
+USERS = {
+    "gateway": 70001,
+    "app": 70002,
+    "qdrant": 70003,
+    "chat": 70004,
+    "embedding": 70005,
+    "rerank": 70006,
+}
+USER_OF = {"web": "app", "ingest": "app"}
+"""The user of a service is the service itself, but for these."""
+
+SECRETS = "secrets"
+SITE_TLS = "tls/site"
+CERTIFICATE, KEY = f"{SITE_TLS}/certificate.pem", f"{SITE_TLS}/key.pem"
+AUTHORITY = "tls/ca.pem"
+AUTHORITY_OF_GATEWAY = "gateway/pki/authorities/local/root.crt"
+"""Where the gateway keeps the certificate of its own authority, below the folder of `AUTHORITY`."""
+
+QDRANT_KEY = "qdrant-api-key"
+SITE_ENGINE_KEY = "site-engine-api-key"
+
+
+class Folder(Model):
+    """A folder below the box root that belongs to one user, mode 0700."""
+
+    path: RelativePath
+    user: Name
+
+
+class Secret(Model):
+    """A secret that the box makes itself, `secrets/<name>`, and who may read it.
+
+    Each reader has a file of his own with the same text, `secrets/<reader>/<name>`.
+    """
+
+    name: Name
+    readers: tuple[Name, ...]
+
+
+class Copy(Model):
+    """A file of the site, at an absolute path, that one user gets a copy of (mode 0600)."""
+
+    source: AbsolutePath
+    path: RelativePath
+    user: Name
+
+
+class Footing(Model):
+    """All of it. Paths are relative to the box root."""
+
+    users: dict[Name, Annotated[int, Field(ge=1000)]]
+    folders: tuple[Folder, ...]
+    secrets: tuple[Secret, ...]
+    copies: tuple[Copy, ...]
+
+
+def user_of(service: str) -> str:
+    """The name of the user that a service runs as."""
+    return USER_OF.get(service, service)
+
+
+def key_of(engine: str) -> str:
+    """The name of the secret that a model service asks for."""
+    return f"{engine}-api-key"
+
+
+def secrets(release: Release) -> tuple[Secret, ...]:
+    """Every secret of a release, with those who read it."""
+    found = [
+        Secret(name=key_of(name), readers=(name,) if name == "rerank" else ("app", name))
+        for name in ENGINES
+        if name in release.serving
+    ]
+    if "qdrant" in release.services:
+        found.append(Secret(name=QDRANT_KEY, readers=("app", "qdrant")))
+    return tuple(found)
+
+
+def path_of_secret(reader: str, name: str) -> str:
+    """Where the reader's own file of a secret lies, below the box root."""
+    return f"{SECRETS}/{reader}/{name}"
+
+
+def make(release: Release, site: Site, caches: dict[str, str]) -> Footing:
+    """The footing of a release at a site; `caches` are folders of the engines by service."""
+    used = sorted({user_of(name) for name in release.services})
+    folders = [
+        Folder(path=path, user=user)
+        for user, path in (
+            ("app", "data/rag"),
+            ("qdrant", "data/qdrant"),
+            ("gateway", "tls/gateway"),
+        )
+        if user in used
+    ]
+    if site.container.certificate_file:
+        folders.append(Folder(path=SITE_TLS, user="gateway"))
+    folders += [Folder(path=path, user=name) for name, path in sorted(caches.items())]
+    return Footing(
+        users={name: USERS[name] for name in used},
+        folders=tuple(folders),
+        secrets=secrets(release),
+        copies=tuple(_copies(site)),
+    )
+
+
+def _copies(site: Site) -> list[Copy]:
+    found = []
+    if site.container.certificate_file:
+        for source, path in (
+            (site.container.certificate_file, CERTIFICATE),
+            (site.container.key_file, KEY),
+        ):
+            found.append(Copy(source=source, path=path, user="gateway"))
+    if site.engine.api_key_file:
+        target = path_of_secret("app", SITE_ENGINE_KEY)
+        found.append(Copy(source=site.engine.api_key_file, path=target, user="app"))
+    return found
