@@ -77,6 +77,6 @@ def _service(name: str, body: object) -> ComposeService:
 def _labels(said: object) -> dict[str, str]:
     """Compose takes labels as a mapping or as a list of `key=value`."""
     if isinstance(said, dict):
-        return {str(key): str(value) for key, value in said.items()}
+        return {str(key): str(value) for key, value in said.items() if value is not None}
     pairs = (str(item).partition("=") for item in said) if isinstance(said, list) else ()
     return {key: value for key, _, value in pairs}

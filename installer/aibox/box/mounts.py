@@ -28,7 +28,7 @@ class Mount:
 def mounted_generations(root: Path, proc: Path = PROC) -> frozenset[int]:
     """Numbers of the generations of the box at `root` that any process of this host has mounted,
     in part or whole, as far as this user may see them."""
-    return generations(root.resolve(), (proc / "self/mountinfo").read_text("utf-8"), _tables(proc))
+    return generations(root.resolve(), _table(proc / "self"), _tables(proc))
 
 
 def generations(root: Path, own: str, tables: Iterable[str]) -> frozenset[int]:
@@ -81,7 +81,11 @@ def _tables(proc: Path) -> Iterator[str]:
         try:
             space = (folder / "ns/mnt").readlink()
             if space not in seen:
-                yield (folder / "mountinfo").read_text("utf-8", "replace")
+                yield _table(folder)
                 seen.add(space)
         except OSError:
             continue
+
+
+def _table(folder: Path) -> str:
+    return (folder / "mountinfo").read_text("utf-8", "surrogateescape")
