@@ -7,14 +7,10 @@ does not roll back: that is a local transaction (`activate`).
 from __future__ import annotations
 
 import os
-import tempfile
-import time
-from collections.abc import Mapping
 from pathlib import Path
 
-from aibox import digest
-from aibox.box import ansible, host, user_units
-from aibox.box.ansible_events import Event, TaskResult, TaskStarted
+from aibox import digest, playbooks
+from aibox.box import host, user_units
 from aibox.box.store import Store
 from aibox.content import Content
 from aibox.plan import Plan
@@ -27,7 +23,7 @@ def judge(
     store: Store, content: Content, release: Release, plan: Plan, report: Report
 ) -> tuple[Finding, ...]:
     """Every finding of the role `preflight`; changes nothing but its own run folder."""
-    folder = run_folder(store)
+    folder = playbooks.run_folder(store)
     findings = folder / "preflight.json"
     asked = variables(
         release.requires,
@@ -35,7 +31,7 @@ def judge(
         report=findings,
         ports=_ports_to_check(store, plan),
     )
-    _run(content, "preflight", folder, asked, report)
+    playbooks.run(content, "preflight", folder, asked, report)
     return read_report(findings)
 
 
@@ -44,7 +40,7 @@ def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: i
 
     `lock` is the descriptor of the box's lock: Ansible holds it should this process be killed.
     """
-    folder = run_folder(store)
+    folder = playbooks.run_folder(store)
     source = folder / "unit"
     source.write_bytes(unit)
     wanted = {
@@ -53,7 +49,7 @@ def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: i
         "box_layout_unit_destination": str(unit_path(store.layout.root)),
         "box_layout_report": str(folder / "unit.json"),
     }
-    _run(content, "provision", folder, wanted, report, lock)
+    playbooks.run(content, "provision", folder, wanted, report, lock)
     for finding in read_report(folder / "unit.json"):
         advice = "" if finding.status is Status.OK else f"; {finding.fix}"
         report(Progress("provision", f"{finding.check}: {finding.found}{advice}"))
@@ -62,25 +58,12 @@ def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: i
 def remove(store: Store, content: Content, report: Report, lock: int) -> None:
     """Take the start-up unit away."""
     wanted = {"box_layout_unit_destination": str(unit_path(store.layout.root))}
-    _run(content, "remove", run_folder(store), wanted, report, lock)
+    playbooks.run(content, "remove", playbooks.run_folder(store), wanted, report, lock)
 
 
 def unit_path(root: Path) -> Path:
     """The start-up unit of the box at `root`; two boxes of one user never share one."""
     return user_units.folder() / f"aibox-{digest.of_bytes(os.fsencode(root))[:8]}.service"
-
-
-def run_folder(store: Store) -> Path:
-    """A new folder for one Ansible run, named by time; it keeps what was said and done.
-
-    Where there is no box yet, looking at the host must not make one: it is a temporary folder.
-    """
-    if not store.layout.lock.exists():
-        return Path(tempfile.mkdtemp(prefix="aibox-run-"))
-    name = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{time.monotonic_ns() % 1_000_000_000}"
-    folder = store.layout.root / "runs" / name
-    folder.mkdir(parents=True, mode=0o700)
-    return folder
 
 
 def _ports_to_check(store: Store, plan: Plan) -> list[int]:
@@ -89,28 +72,3 @@ def _ports_to_check(store: Store, plan: Plan) -> list[int]:
     free = host.port_is_free(server.host, server.port)
     ours = not free and host.is_answered_by(store.layout.root, server.port)
     return [] if ours else [server.port]
-
-
-def _run(
-    content: Content,
-    playbook: str,
-    folder: Path,
-    given: Mapping[str, object],
-    report: Report,
-    lock: int | None = None,
-) -> None:
-    ansible.run(
-        content.playbooks / f"{playbook}.yml",
-        given,
-        run_folder=folder,
-        roles_path=content.roles,
-        on_event=lambda event: _relay(playbook, event, report),
-        pass_fds=() if lock is None else (lock,),
-    )
-
-
-def _relay(step: str, event: Event, report: Report) -> None:
-    if isinstance(event, TaskStarted):
-        report(Progress(step, event.name))
-    elif isinstance(event, TaskResult) and event.status not in ("ok", "skipped"):
-        report(Progress(step, f"{event.task}: {event.status} {event.message}".rstrip()))
