@@ -1,0 +1,47 @@
+"""`aibox profiles`: what there is, what this host can take, and why not the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aibox.box import gpus
+from machines import A100_PCIE, gpu, machine
+
+Types = Callable[..., Any]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A server with two A100."""
+    host = machine(gpu(A100_PCIE), gpu(A100_PCIE), problems=("NVML: refused",))
+    monkeypatch.setattr(gpus, "detect", lambda: host)
+    return tmp_path
+
+
+def test_the_list_says_what_fits(types: Types) -> None:
+    ended = types("profiles")
+    lines = {line.split()[0]: line for line in ended.out.splitlines()}
+    assert "yes" in lines["a100x2"].split()
+    assert "2 x 79 GiB" in lines["a100x2"]
+    assert "yes" not in lines["h100x8"].split()
+    assert "yes" in lines["local"].split()
+    assert "NVML: refused" in ended.err
+    assert "aibox profiles --json" in ended.err
+
+
+def test_json_says_why(types: Types) -> None:
+    rows = {row["name"]: row for row in types("profiles", "--json").json}
+    assert rows["a100x2"]["fits"]
+    assert rows["a100x1"]["notes"] == ["leaves 1 GPU unused"]
+    assert rows["h100x8"]["reasons"][0].startswith("needs 8 of 10de:2330; the host has 2 of")
+    assert rows["h100x8"]["hardware"]["fabric"] == "nvswitch"
+    assert rows["local"]["hardware"] is None
+
+
+def test_one_is_shown_with_its_hardware(types: Types) -> None:
+    assert types("profiles", "show", "l40sx1", "--json").json["hardware"]["gpus"] == ["10de:26b9"]
+    assert "[hardware]" in types("profiles", "show", "l40sx1").out
