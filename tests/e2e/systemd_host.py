@@ -3,6 +3,8 @@
 Docker is started when it does not run, and only then stopped again. The image is made from the
 packages of the mirror that apt uses on this machine, and kept for the next run; to free its room:
 docker rmi $(docker images --quiet aibox-test-host)
+
+A server that is to run containers itself is one `with_packages(DOCKER)`.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ PACKAGES = (
     *("systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd"),
     *("python3", "python3-venv", "ca-certificates", "sudo"),
 )
+DOCKER = ("docker.io", "docker-cli", "docker-compose", "iptables", "busybox-static")
 USER = "ann"
 BOOTED = ("running", "degraded")
 DAEMON_SECONDS = 60
@@ -97,6 +100,23 @@ def image(folder: Path) -> str:
     return name
 
 
+def with_packages(packages: tuple[str, ...], folder: Path) -> str:
+    """The name of an image that also has these packages; made once, with what apt finds."""
+    base = image(folder)
+    recipe = hashlib.sha256(repr((base, packages)).encode()).hexdigest()
+    name, making = f"aibox-test-host:{recipe[:12]}", f"aibox-test-{uuid.uuid4().hex[:8]}"
+    if not docker("images", "--quiet", name).out:
+        install = f"apt-get install --yes --no-install-recommends {shlex.join(packages)}"
+        script = f"apt-get update && {install} && apt-get clean"
+        quiet = ("--env", "DEBIAN_FRONTEND=noninteractive")
+        try:
+            docker("run", "--name", making, *quiet, base, "sh", "-c", script)
+            docker("commit", making, name)
+        finally:
+            subprocess.run(["docker", "rm", "--force", making], capture_output=True)
+    return name
+
+
 @dataclass(frozen=True)
 class Server:
     """A machine with one ordinary user; `id` is the container's."""
@@ -148,14 +168,21 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[Server]:
-    """A booted server with network and its user, for the length of the block."""
+def server(
+    folder: Path, *, packages: tuple[str, ...] = (), options: tuple[str, ...] = ()
+) -> Iterator[Server]:
+    """A booted server with network and its user, for the length of the block.
+
+    `options` are more of `docker run`.
+    """
+    made_from = with_packages(packages, folder) if packages else image(folder)
     # Host files that pip's settings name (certificates of the index) lie at the same place there.
     files = [value for value in _pip_settings().values() if Path(value).is_absolute()]
     shared = [word for path in files for word in ("--volume", f"{path}:{path}:ro")]
     name = f"aibox-test-{uuid.uuid4().hex[:8]}"
     try:
-        docker("run", "--detach", "--name", name, *SERVER, *shared, image(folder), "/sbin/init")
+        given = (*SERVER, *shared, *options)
+        docker("run", "--detach", "--name", name, *given, made_from, "/sbin/init")
         made = Server(name)
         made.has_booted()
         made.root("useradd", "--create-home", "--shell", "/bin/bash", USER)
