@@ -35,6 +35,7 @@ class Kind(StrEnum):
     TRUNCATE = "truncate"
     ALLOCATE = "allocate"
     SET_MODE = "set mode"
+    SET_OWNER = "set owner"
     SYNC_FILE = "fsync file"
     SYNC_DIRECTORY = "fsync directory"
     SYNC_FILESYSTEM = "syncfs"
@@ -139,6 +140,19 @@ class Filesystem:
         """Set the mode whatever the umask is, so that a tree is the same on every box."""
         with self._doing(Kind.SET_MODE, file.path):
             os.fchmod(file.descriptor, mode)
+
+    def give(self, file: OpenFile, user: int) -> None:
+        """Let the file or folder belong to a user and the group of the same number."""
+        with self._doing(Kind.SET_OWNER, file.path):
+            os.fchown(file.descriptor, user, user)
+
+    def give_tree(self, folder: Path, user: int) -> None:
+        """The same for all below a folder, then for itself; links are given, never followed."""
+        with self._doing(Kind.SET_OWNER, folder):
+            for _, folders, files, descriptor in os.fwalk(folder, topdown=False):
+                for name in (*folders, *files):
+                    os.chown(name, user, user, dir_fd=descriptor, follow_symlinks=False)
+            os.chown(folder, user, user, follow_symlinks=False)
 
     def unseal(self, path: Path) -> None:
         """Let the owner write again to a file that was sealed when a command was killed.
