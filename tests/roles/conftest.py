@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import ansible.module_utils  # type: ignore[import-untyped]
 import pytest
 
 from ansible_runs import ROLES, Runs
@@ -30,8 +31,9 @@ def load_module() -> Callable[[str], ModuleType]:
 
     def load(name: str) -> ModuleType:
         role, module = name.split("/")
-        for shared in sorted((ROLES / role / "module_utils").glob("*.py")):
-            load_file(f"ansible.module_utils.{shared.stem}", shared)
+        shared = str(ROLES / role / "module_utils")
+        if shared not in ansible.module_utils.__path__:
+            ansible.module_utils.__path__.append(shared)
         return load_file(module, ROLES / role / "library" / f"{module}.py")
 
     return load
