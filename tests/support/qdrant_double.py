@@ -107,7 +107,10 @@ class Collection:
     def query(self, wanted: Json) -> list[dict[str, Json]]:
         """The nearest points of one vector."""
         _only(wanted, {"query", "using", "limit"})
-        query = edge.Query.Nearest(self._vector(wanted["using"], wanted["query"]), wanted["using"])
+        asked = wanted["query"]
+        if isinstance(asked, dict) and asked.keys() == {"nearest"}:
+            asked = asked["nearest"]  # The longer way to say the same.
+        query = edge.Query.Nearest(self._vector(wanted["using"], asked), wanted["using"])
         hits = self._shard.query(edge.QueryRequest(limit=wanted.get("limit", 10), query=query))
         return [{"id": hit.id, "version": hit.version, "score": hit.score} for hit in hits]
 
@@ -383,7 +386,6 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=3,
     )
-    double.close()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -16,11 +17,23 @@ START_DEADLINE_S = 20.0
 
 
 @contextmanager
-def serving(app: ASGIApp) -> Iterator[str]:
-    """Serve `app` in a thread; gives `http://127.0.0.1:PORT`."""
-    listener = socket.create_server(("127.0.0.1", 0))
+def serving(
+    app: ASGIApp, port: int = 0, certificate: tuple[Path, Path] | None = None
+) -> Iterator[str]:
+    """Serve `app` in a thread; gives `http://127.0.0.1:PORT`.
+
+    With files of a certificate for localhost and of its key it is `https://localhost:PORT`.
+    """
+    listener = socket.create_server(("127.0.0.1", port))
+    secured, key = certificate or (None, None)
     config = uvicorn.Config(
-        app, loop="uvloop", http="httptools", log_level="error", timeout_graceful_shutdown=2
+        app,
+        loop="uvloop",
+        http="httptools",
+        log_level="error",
+        timeout_graceful_shutdown=2,
+        ssl_certfile=secured,
+        ssl_keyfile=key,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
@@ -31,7 +44,8 @@ def serving(app: ASGIApp) -> Iterator[str]:
             raise RuntimeError("the server did not start")
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        name = "https://localhost" if certificate else "http://127.0.0.1"
+        yield f"{name}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(timeout=10)

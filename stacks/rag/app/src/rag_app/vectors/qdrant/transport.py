@@ -34,23 +34,25 @@ class Attempts:
     """The deadline of one call: how long the next attempt may take, how long to pause before it.
 
     The pauses double, each is shortened by chance to a half at most, and never end after the
-    deadline: then the failure is the caller's.
+    deadline: then the failure of the first attempt, which had most time, is the caller's.
     """
 
     def __init__(self, deadline_s: float) -> None:
         self._deadline = time.monotonic() + deadline_s
         self._pause_s = _FIRST_PAUSE_S
+        self._first: VectorsUnreachable | None = None
 
     def left_s(self) -> float:
         """Seconds until the deadline, at least a moment."""
         return max(0.001, self._deadline - time.monotonic())
 
     def pause_s(self, failure: VectorsUnreachable) -> float:
-        """Seconds to wait before the next attempt; raises `failure` when there is none."""
+        """Seconds to wait before the next attempt; raises when there is none."""
+        self._first = self._first or failure
         shortened = self._pause_s * random.uniform(0.5, 1.0)  # noqa: S311
         pause = max(shortened, failure.after_s if isinstance(failure, TryAgain) else 0.0)
         if time.monotonic() + pause >= self._deadline:
-            raise failure
+            raise self._first
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         return pause
 
