@@ -6,9 +6,11 @@ The role `preflight` measures and judges; here are its variables and the form of
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -56,6 +58,49 @@ def variables(
         "preflight_disk_mib_min": requires.disk_mib_min,
         "preflight_inodes_min": requires.inodes_min,
         "preflight_ports": list(ports),
+    }
+
+
+@dataclass(frozen=True)
+class ServerNeeds:
+    """What the container runtime asks of a server beyond what a profile requires of any host."""
+
+    distributions: tuple[str, ...]
+    """As `ID VERSION_ID` of os-release(5), or shorter: `debian 13`, `rocky 9`."""
+    kernels: tuple[str, ...] = ()
+    """Those the release has packages for, as `uname -r` says; none for any."""
+    driver: Literal["none", "signed", "built"] = "none"
+    """Whether a GPU driver is installed, and whether its modules are compiled on the host."""
+    driver_branch: str = ""
+    disks: Mapping[Path, int] = field(default_factory=dict)
+    """MiB that will be taken below a folder; those on one file system are added up."""
+    shared_memory_mib: int = 0
+    released: str = ""
+    """The release's date (UTC, YYYY-MM-DD), before which no clock can be right."""
+    air_gapped: bool = False
+    egress_probe: str = ""
+    """HOST:PORT that must not be reached from an air-gapped host."""
+
+
+def server_variables(
+    requires: Requires, needs: ServerNeeds, *, root: Path, report: Path, ports: Sequence[int] = ()
+) -> dict[str, object]:
+    """For the entry point `judge_server` of the role preflight.
+
+    `ports` must be free on every interface: none when this box itself listens on them.
+    """
+    return {
+        **variables(requires, root=root, report=report, ports=ports),
+        "preflight_systemd_required": True,
+        "preflight_distributions": list(needs.distributions),
+        "preflight_kernels": list(needs.kernels),
+        "preflight_driver": needs.driver,
+        "preflight_driver_branch": needs.driver_branch,
+        "preflight_disks": [{"path": str(path), "mib": mib} for path, mib in needs.disks.items()],
+        "preflight_shared_memory_mib_min": needs.shared_memory_mib,
+        "preflight_not_before": needs.released,
+        "preflight_air_gapped": needs.air_gapped,
+        "preflight_egress_probe": needs.egress_probe,
     }
 
 

@@ -149,11 +149,8 @@ def test_the_server_has_open_ways_and_private_rooms(
 ) -> None:
     mine = (os.geteuid(), tmp_path.stat().st_gid)
     monkeypatch.setattr(box_folders, "owner_named", lambda name, may_be_missing: name and mine)
-    constants, defaults = (
-        yaml.safe_load((ROLES / "box_layout" / folder / "main.yml").read_text())
-        for folder in ("vars", "defaults")
-    )
-    services = [{**one, "mode": "0700"} for one in defaults["box_layout_service_folders"]]
+    constants = yaml.safe_load((ROLES / "box_layout" / "vars" / "main.yml").read_text())
+    services = [{"path": "data/rag", "mode": "0700", "owner": "somebody"}]
     opened = [{**one, "owner": None} for one in constants["__box_layout_system_open"]]
     given = {
         "root": str(tmp_path / "box"),
@@ -190,16 +187,18 @@ CREATE_SYSTEM = """\
 
 def test_a_server_in_check_mode_is_announced_and_not_made(runs: Runs) -> None:
     root = runs.folder / "var" / "box"
-    given = {"box_layout_root": root, "box_layout_users": ["aibox-no-such"]}
-    folders = [{"path": "data/rag", "owner": "aibox-no-such"}]
-    given["box_layout_service_folders"] = folders
+    given = {
+        "box_layout_root": root,
+        "box_layout_users": [{"name": "aibox-no-such", "uid": 70099}],
+        "box_layout_service_folders": [{"path": "data/rag", "owner": "aibox-no-such"}],
+    }
     stats = runs.play(runs.tasks(CREATE_SYSTEM), given, check=True)
     assert stats.changed == 3
     assert not root.parent.exists()
 
 
 def test_a_user_of_the_same_name_that_is_somebody_elses_is_refused(runs: Runs) -> None:
-    given = {"box_layout_root": runs.folder / "box", "box_layout_users": ["root"]}
+    given = {"box_layout_root": runs.folder / "box", "box_layout_users": [{"name": "root"}]}
     with pytest.raises(Failed, match=r"already has a user .*: root; .*usermod"):
         runs.play(runs.tasks(CREATE_SYSTEM), given, check=True)
 

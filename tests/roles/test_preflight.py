@@ -54,6 +54,7 @@ BAD_HOST = {
     "architecture": "x86_64",
     "python": "3.9.9",
     "year": 1970,
+    "date": "1970-01-01",
     "systemd": False,
     "memory_mib": 1024,
     "open_files": 256,

@@ -26,10 +26,17 @@ options:
     type: str
     required: true
   ports:
-    description: TCP ports of the loopback interface to try.
+    description: TCP ports to look at.
     type: list
     elements: int
     default: []
+  interfaces:
+    description: >-
+      Where the ports count as taken: on the loopback interface, where each is tried, or on any,
+      where nothing is tried and nobody needs the right to use low ports.
+    type: str
+    choices: [loopback, any]
+    default: loopback
 author: aibox maintainers
 """
 
@@ -50,19 +57,24 @@ host:
 MIB = 1 << 20
 
 
-def host(root: Path, ports: list[int]) -> dict[str, object]:
+LISTENING = "0A"  # TCP_LISTEN, include/net/tcp_states.h
+
+
+def host(root: Path, ports: list[int], *, loopback: bool) -> dict[str, object]:
     """Everything the role judges, as plain values."""
-    return {**machine(), **limits(), **folder(root), "ports_taken": taken(ports)}
+    busy = taken(ports) if loopback else sorted(set(ports) & listening(Path("/proc/net")))
+    return {**machine(), **limits(), **folder(root), "ports_taken": busy}
 
 
 def machine() -> dict[str, object]:
-    """Operating system, processor and interpreter; the clock's year in UTC."""
+    """Operating system, processor and interpreter; the clock's year and date in UTC."""
     return {
         "system": platform.system(),
         "architecture": platform.machine(),
         "distribution": distribution(Path("/etc/os-release")),
         "python": platform.python_version(),
         "year": time.gmtime().tm_year,
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "systemd": Path("/run/systemd/system").is_dir(),
     }
 
@@ -165,14 +177,29 @@ def free(port: int) -> bool:
     return True
 
 
+def listening(folder: Path) -> set[int]:
+    """Ports on which something listens on any interface; `folder` is /proc/net (proc(5))."""
+    found = set()
+    for name in ("tcp", "tcp6"):
+        with suppress(OSError):
+            for line in (folder / name).read_text(encoding="ascii").splitlines()[1:]:
+                _, local, _, state = line.split()[:4]
+                if state == LISTENING:
+                    found.add(int(local.rpartition(":")[2], 16))
+    return found
+
+
 def main() -> None:
     """Answer Ansible."""
     options = {
         "root": {"type": "str", "required": True},
         "ports": {"type": "list", "elements": "int", "default": []},
+        "interfaces": {"type": "str", "choices": ["loopback", "any"], "default": "loopback"},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    module.exit_json(host=host(Path(module.params["root"]), module.params["ports"]))
+    given = module.params
+    loopback = given["interfaces"] == "loopback"
+    module.exit_json(host=host(Path(given["root"]), given["ports"], loopback=loopback))
 
 
 if __name__ == "__main__":
