@@ -16,10 +16,12 @@ from aibox import (
     activate,
     health,
     locking,
+    profile,
     programs,
     provision,
     receiving,
     runtimes,
+    servers,
     stage,
     trusting,
 )
@@ -78,7 +80,8 @@ def plan(place: Workplace, wish: Wish) -> Plan:
 
 def _judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
     material = prepared.material
-    return provision.judge(store, place.content, material.release, material.plan, place.report)
+    judge = servers.judge if prepared.for_server else provision.judge
+    return judge(store, place.content, material.release, material.plan, place.report)
 
 
 # -- changing -----------------------------------------------------------------------------------
@@ -98,20 +101,32 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
         if store.current() != seen:
             prepared = closing.enter_context(prepare(place, wish))
         if now is not None and _is_whole(store, now, prepared):
-            provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
+            _ready_host(place, store, prepared, lock_fd)
+            if prepared.for_server:
+                servers.provide(store, place.content, now.generation, place.report, lock_fd)
             done = _already(place, store, now, prepared)
         else:
             confirm(prepared.plan, now is None)
             refusal = judging.veto(_judge(store, place, prepared), profile=prepared.plan.profile)
             if refusal is not None:
                 raise refusal
-            provision.prepare(store, place.content, prepared.unit, place.report, lock_fd)
-            done = _install(place, store, prepared, action)
+            _ready_host(place, store, prepared, lock_fd)
+            done = _install(place, store, prepared, action, lock_fd)
         _settle(store, prepared)
         return done
 
 
-def _install(place: Workplace, store: Store, prepared: Prepared, action: Action) -> Installed:
+def _ready_host(place: Workplace, store: Store, prepared: Prepared, lock: int) -> None:
+    """What the host must have before anything is staged."""
+    if prepared.for_server:
+        servers.prepare(store, place.content, place.report, lock)
+    else:
+        provision.prepare(store, place.content, prepared.unit, place.report, lock)
+
+
+def _install(
+    place: Workplace, store: Store, prepared: Prepared, action: Action, lock: int
+) -> Installed:
     plan, material = prepared.plan, prepared.material
     with staging(
         store,
@@ -121,6 +136,8 @@ def _install(place: Workplace, store: Store, prepared: Prepared, action: Action)
         provenance=material.provenance,
     ) as transaction:
         number = _stage(place, store, prepared)
+        if prepared.for_server:
+            servers.provide(store, place.content, number, place.report, lock)
         outcome = _activate(place, store, number, action, transaction)
     return Installed(number, plan, outcome)
 
@@ -321,14 +338,23 @@ def uninstall(place: Workplace, purge: bool) -> None:
     with guard.hold(place.root) as lock_fd:
         store = Store(place.root)
         _require_box_root(store)
-        _runtime(place, store).stop()
-        provision.remove(store, place.content, place.report, lock_fd)
+        _clear_host(place, store, lock_fd, purge=purge)
         keep = set() if purge else {"data", "record.jsonl", "trust", "lock"}
         for path in sorted(place.root.iterdir()):
             if path.name not in keep:
                 store.filesystem.remove_tree(path)
     if purge:
         shutil.rmtree(place.root)
+
+
+def _clear_host(place: Workplace, store: Store, lock: int, *, purge: bool) -> None:
+    """Stop the services and take away what was brought to the host for them."""
+    if runtimes.kind(store) is profile.Runtime.PROCESS:
+        _runtime(place, store).stop()
+        provision.remove(store, place.content, place.report, lock)
+    else:
+        runtimes.containers(store, place.report).remove()
+        servers.remove(store, place.content, place.report, lock, purge=purge)
 
 
 def _require_box_root(store: Store) -> None:

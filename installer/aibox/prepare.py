@@ -24,6 +24,7 @@ from aibox.errors import BadUsage, Fault
 from aibox.lock import Role
 from aibox.objects import Placed
 from aibox.plan import Current, Plan, Target
+from aibox.profile import Runtime
 from aibox.progress import Progress, Report
 from aibox.receiving import Received, Terms
 from aibox.record import Provenance
@@ -74,6 +75,11 @@ class Prepared:
     material: Material
     unit: bytes
     received: Received | None = None
+
+    @property
+    def for_server(self) -> bool:
+        """Whether the box is one of containers, which belongs to its host."""
+        return self.material.release.runtime is Runtime.CONTAINER
 
     @property
     def plan(self) -> Plan:
@@ -166,7 +172,14 @@ def _prepared(
     wheels = plans.select_wheels(made.wheels, target)
     environment = plans.environment_id([item.sha256 for item in wheels], target.python)
     templates = source.templates(made, _template_openers(place, store, origin))
-    rendered = render(made, site, environment, templates)
+    rendered = render(
+        made,
+        site,
+        environment,
+        templates,
+        architecture=target.architecture,
+        certificate=_digest_of(site.container.certificate_file),
+    )
     return Prepared(
         Material(
             release=made,
@@ -177,9 +190,34 @@ def _prepared(
             volumes_with=_volumes_with(origin.received),
             partly=receiving.partly(origin.received) if origin.received else {},
         ),
-        render_unit(templates, str(place.root), str(launcher(place, origin.received))),
+        _unit(place, made, templates, launcher(place, origin.received)),
         origin.received,
     )
+
+
+def _unit(
+    place: Workplace, made: Release, templates: Mapping[str, bytes], started_by: Path
+) -> bytes:
+    """The unit of a box of processes; those of a server are rendered when they are needed."""
+    if made.runtime is Runtime.CONTAINER:
+        return b""
+    return render_unit(templates, str(place.root), str(started_by))
+
+
+def _digest_of(certificate: str) -> str:
+    """Of the site's own certificate; "" without one. Raises `BadUsage`."""
+    if not certificate:
+        return ""
+    try:
+        return digest.of_bytes(Path(certificate).read_bytes())
+    except OSError as error:
+        raise BadUsage(
+            "site-file-unreadable",
+            f"the certificate of the site cannot be read: {error.strerror}",
+            context=certificate,
+            hint=f"check the name in the site file and its mode with: ls -l {certificate}",
+            fault=Fault.YOU,
+        ) from error
 
 
 def _refuse_other_runtime(made: Release, now: Current | None) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from aibox import loading
 from aibox import release as releases
 from aibox.assistant import Assistant
-from aibox.box import host
+from aibox.box import footing, host
 from aibox.box import runtime as box
 from aibox.box.containers import Containers
 from aibox.box.docker_engine import DockerEngine
 from aibox.box.http import Tls
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
+from aibox.footing import AUTHORITY
 from aibox.plan import Current
 from aibox.profile import Runtime
 from aibox.progress import Progress, Report
@@ -47,17 +48,19 @@ def containers(store: Store, report: Report) -> Containers:
     """The services of a box of containers; the images of `current` are loaded when needed."""
     return Containers(
         store.layout.root,
-        load_images=lambda: load_images(store, report),
+        load_images=lambda: make_ready(store, report),
         on_event=lambda line: report(Progress(STEP, line)),
     )
 
 
-def load_images(store: Store, report: Report) -> tuple[str, ...]:
-    """Have the images of `current` in Docker; the names of those that were loaded."""
+def make_ready(store: Store, report: Report) -> None:
+    """Have what the containers of `current` stand on: folders, secrets, images in Docker."""
     number = store.current()
     if number is None:
-        return ()
-    return loading.run(
+        return
+    root = store.layout.root
+    footing.provide(store.filesystem, root, footing.read(store.layout.generation(number)))
+    loading.run(
         releases.parse(store.manifest(number)).images,
         store.layout.tree(number),
         host.architecture(),
@@ -78,4 +81,4 @@ def assistant(store: Store, now: Current) -> Assistant:
 def _tls(root: Path, site: Container) -> Tls:
     if site.certificate_file:
         return Tls(Path(site.certificate_file), site.names[0])
-    return Tls(root / "tls" / "ca.pem", "localhost")
+    return Tls(root / AUTHORITY, "localhost")

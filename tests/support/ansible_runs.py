@@ -27,6 +27,7 @@ class Runs:
 
     folder: Path
     events: list[Event] = field(default_factory=list)
+    roles: Path = ROLES
 
     @property
     def run_folder(self) -> Path:
@@ -50,7 +51,7 @@ class Runs:
             playbook,
             variables,
             run_folder=self.run_folder,
-            roles_path=ROLES,
+            roles_path=self.roles,
             on_event=note,
             pass_fds=pass_fds,
             check=check,

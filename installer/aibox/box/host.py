@@ -42,6 +42,22 @@ def architecture() -> str:
     return os.uname().machine
 
 
+def operating_system(release: Path = Path("/etc/os-release")) -> str:
+    """The release of this system as package sets name it (`debian-13`, `rocky-9`), or nothing.
+
+    Releases with a minor number of their own (Ubuntu's) keep it; packages of others fit them all.
+    """
+    try:
+        text = release.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    pairs = (line.partition("=") for line in text.splitlines())
+    facts = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    number = facts.get("VERSION_ID", "")
+    known = facts.get("ID", "")
+    return f"{known}-{number if known == 'ubuntu' else number.partition('.')[0]}".strip("-")
+
+
 def name() -> str:
     """What this host calls itself."""
     return socket.gethostname()

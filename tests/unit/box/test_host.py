@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
 from packaging.utils import parse_wheel_filename
 
 from aibox.box import host
@@ -109,3 +110,22 @@ def running(script: str, folder: Path, variables: dict[str, str]) -> Iterator[tu
         with suppress(ProcessLookupError):
             os.killpg(child.pid, 9)
         child.communicate()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('ID=debian\nVERSION_ID="13"\n', "debian-13"),
+        ("ID=ubuntu\nVERSION_ID='24.04'\n", "ubuntu-24.04"),
+        ('ID="rocky"\nVERSION_ID="9.4"\n', "rocky-9"),
+        ("ID=debian\n", "debian"),
+        ("", ""),
+    ],
+)
+def test_the_system_is_named_as_package_sets_name_it(tmp_path: Path, text: str, name: str) -> None:
+    (tmp_path / "os-release").write_text(text)
+    assert host.operating_system(tmp_path / "os-release") == name
+
+
+def test_a_host_that_does_not_say_what_it_is_has_no_packages(tmp_path: Path) -> None:
+    assert host.operating_system(tmp_path / "os-release") == ""

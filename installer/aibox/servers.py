@@ -1,0 +1,217 @@
+"""What Ansible does for a box of containers: judge its server, bring packages, units and rules.
+
+Everything it needs lies in a sealed generation, so that it can be done again without the medium:
+after a reboot, or when it was interrupted. It does not activate and it does not roll back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aibox import footing as footings
+from aibox import objects, playbooks
+from aibox import release as releases
+from aibox.box import footing, host
+from aibox.box.store import Store
+from aibox.bundle.packages import targets
+from aibox.content import Content
+from aibox.lock import Role
+from aibox.pins import PackageSet
+from aibox.plan import Plan
+from aibox.preflight import Finding, ServerNeeds, Status, read_report, server_variables
+from aibox.profile import PackageRole
+from aibox.progress import Progress, Report
+from aibox.release import Release
+from aibox.render import render_system_units
+from aibox.site import Site
+
+STATE = "provision"
+"""Where the roles write down what they brought, below the box root."""
+DOCKER_ROOT = Path("/var/lib/docker")
+# Packages and what they unpack to, beside images: Docker with all it needs is 400 MB.
+SYSTEM_MIB = 1500
+# An image is unpacked to about three times what it is packed.
+UNPACKED = 3
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """Where the roles leave their findings, in the folder of one run."""
+
+    folder: Path
+
+    def of(self, role: str) -> str:
+        """The path that a role is given."""
+        return str(self.folder / f"{role}.json")
+
+    def read(self) -> tuple[Finding, ...]:
+        """All of them, of the roles that left any."""
+        files = sorted(self.folder.glob("*.report.json"))
+        return tuple(finding for path in files for finding in read_report(path))
+
+
+def judge(
+    store: Store, content: Content, release: Release, plan: Plan, report: Report
+) -> tuple[Finding, ...]:
+    """Every finding about this host as a server for the plan; changes nothing."""
+    folder = playbooks.run_folder(store)
+    asked = server_variables(
+        release.requires,
+        needs(release, plan.site, store.layout.root),
+        root=store.layout.root,
+        report=folder / "preflight.json",
+        ports=() if store.current() else (plan.site.container.port,),
+    )
+    playbooks.run(content, "preflight_server", folder, asked, report)
+    return read_report(folder / "preflight.json")
+
+
+def needs(release: Release, site: Site, root: Path) -> ServerNeeds:
+    """What the release asks of a server, beside what its profile requires of any host."""
+    ours = [item for item in release.packages if item.name in release.package_roles]
+    driver = _of(release, PackageRole.NVIDIA_DRIVER, ours)
+    return ServerNeeds(
+        distributions=tuple(sorted({item.target.replace("-", " ", 1) for item in ours})),
+        kernels=tuple(sorted({kernel for item in driver for kernel in item.kernels})),
+        driver="built" if driver else "none",
+        disks={
+            root: release.requires.disk_mib_min,
+            DOCKER_ROOT: UNPACKED * _size_of_images(release) // MIB,
+            Path("/var"): SYSTEM_MIB,
+        },
+        shared_memory_mib=max(
+            (item.shared_memory_mib for item in release.serving.values()), default=0
+        ),
+        air_gapped=site.container.air_gapped,
+    )
+
+
+def _size_of_images(release: Release) -> int:
+    """Bytes of all images, packed, a layer counted once."""
+    machine = host.architecture()
+    blobs = {
+        blob.sha256: blob.size
+        for image in release.images
+        for blob in objects.platform(image, machine).layers
+    }
+    return sum(blobs.values())
+
+
+def prepare(store: Store, content: Content, report: Report, lock: int) -> None:
+    """Make the folders of the box, before anything is staged in it."""
+    wanted = {"box_layout_root": str(store.layout.root)}
+    playbooks.run(content, "prepare_server", playbooks.run_folder(store), wanted, report, lock)
+
+
+def provide(
+    store: Store, content: Content, number: int, report: Report, lock: int
+) -> tuple[Finding, ...]:
+    """Bring the server to what a sealed generation needs; what the roles found, for people.
+
+    `lock` is the descriptor of the box's lock. Safe to repeat.
+    """
+    made = releases.parse(store.manifest(number))
+    folder = playbooks.run_folder(store)
+    units = folder / "units"
+    units.mkdir(mode=0o700)
+    for name, text in _units(store, made, number).items():
+        (units / name).write_bytes(text)
+    reports = Reports(folder)
+    wanted = {
+        **_layout(store, number),
+        **_packages(store, made, number),
+        "container_runtime_report": reports.of("container_runtime.report"),
+        "stack_units_source": str(units),
+    }
+    playbooks.run(content, "provision_server", folder, wanted, report, lock)
+    found = reports.read()
+    for finding in found:
+        if finding.status is not Status.OK:
+            report(Progress("provision", f"{finding.check}: {finding.found}; {finding.fix}"))
+    return found
+
+
+def remove(store: Store, content: Content, report: Report, lock: int, *, purge: bool) -> None:
+    """Give the server back: units, rules, packages and users that the box brought."""
+    number = store.current() or max(store.generations(), default=None)
+    wanted = {
+        **({} if number is None else _layout(store, number)),
+        "box_layout_root": str(store.layout.root),
+        "box_layout_purge": purge,
+        "server_state": str(store.layout.root / STATE),
+    }
+    playbooks.run(content, "remove_server", playbooks.run_folder(store), wanted, report, lock)
+
+
+def _units(store: Store, made: Release, number: int) -> Mapping[str, bytes]:
+    templates = {
+        item.source.removeprefix("stacks/"): (store.layout.tree(number) / item.target).read_bytes()
+        for item in made.of_role(Role.TEMPLATES)
+    }
+    return render_system_units(templates, str(store.layout.root))
+
+
+def _layout(store: Store, number: int) -> dict[str, object]:
+    wanted = footing.read(store.layout.generation(number))
+    return {
+        "box_layout_root": str(store.layout.root),
+        "box_layout_users": [
+            {"name": f"aibox-{name}", "uid": uid} for name, uid in sorted(wanted.users.items())
+        ],
+        "box_layout_service_folders": _service_folders(wanted),
+    }
+
+
+def _service_folders(wanted: footings.Footing) -> list[dict[str, str]]:
+    return [
+        {"path": folder.path, "owner": f"aibox-{folder.user}"}
+        for folder in sorted(wanted.folders, key=lambda one: one.path)
+    ]
+
+
+def _packages(store: Store, made: Release, number: int) -> dict[str, object]:
+    """The repositories for this host, and what each role takes from its own."""
+    here = host.operating_system()
+    sets = [
+        item
+        for item in objects.packages(made, host.architecture())
+        if item.target == here and item.name in made.package_roles
+    ]
+    runtime = _of(made, PackageRole.CONTAINER_RUNTIME, sets)
+    return {
+        "server_state": str(store.layout.root / STATE),
+        "server_repositories": [
+            {
+                "name": item.name,
+                "source": str(store.layout.tree(number) / objects.repository(item)),
+                "format": item.format.value,
+                "suite": targets.target(item.target).codename,
+            }
+            for item in sets
+        ],
+        **(_container_runtime(runtime[0]) if runtime else {}),
+    }
+
+
+def _container_runtime(item: PackageSet) -> dict[str, object]:
+    compose = [name for name in item.wanted if name.startswith("docker-compose")]
+    return {
+        "container_runtime_repository": item.name,
+        "container_runtime_format": item.format.value,
+        "container_runtime_engine_packages": [n for n in item.wanted if n not in compose],
+        "container_runtime_compose_packages": compose,
+        "container_runtime_held": list(item.wanted),
+    }
+
+
+def _of(made: Release, role: PackageRole, sets: Sequence[PackageSet]) -> list[PackageSet]:
+    return [item for item in sets if made.package_roles.get(item.name) is role]
+
+
+def site_of(store: Store, number: int) -> Site:
+    """The site that a generation was made for."""
+    return Site.model_validate(json.loads(store.file(number, "plan.json"))["site"])
