@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -24,12 +25,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("command", choices=sorted(COMMANDS))
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="rag.toml")
     chosen = parser.parse_args(arguments)
+    _end_when_told()
     try:
         config = load(chosen.config)
         return int(import_module(COMMANDS[chosen.command]).run(config) or 0)
     except RagError as error:
         sys.stderr.write(f"rag_app {chosen.command}: {error}\n")
         return 2
+
+
+def _end_when_told() -> None:
+    """End with 0 at SIGTERM from the first moment on, until the process handles it itself.
+
+    The first process of a container does not get signals that it has no handler for.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from processes import PROMPTS, SETTINGS
+from processes import settings
 
 from rag_app.config import Config, load
 from rag_app.errors import ConfigError
@@ -13,9 +13,8 @@ from rag_app.errors import ConfigError
 
 def loaded(folder: Path, server: str = "", more: str = "") -> Config:
     """The settings with these lines in `[server]`, and these sections at the end."""
-    text = SETTINGS.format(port=8642, prompts=PROMPTS, engine=more, answers=4)
     path = folder / "rag.toml"
-    path.write_text(text.replace("[server]\n", f"[server]\n{server}\n"), encoding="utf-8")
+    path.write_text(settings(8642, server=server, sections=more), encoding="utf-8")
     return load(path)
 
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,6 +21,7 @@ STOP_DEADLINE_S = 20.0
 SETTINGS = """\
 release = "sha256:real-processes"
 [server]
+{server}
 port = {port}
 max_concurrent_answers = {answers}
 [corpus]
@@ -44,6 +45,7 @@ no_evidence_en = "{prompts}/no_evidence.en.txt"
 no_evidence_ko = "{prompts}/no_evidence.ko.txt"
 {engine}
 """
+ALL = ("vectors", "ingest", "web")
 
 
 def free_port() -> int:
@@ -53,8 +55,15 @@ def free_port() -> int:
         return port
 
 
+def settings(port: int, *, server: str = "", sections: str = "", answers: int = 32) -> str:
+    """A `rag.toml`; `server` are more lines of `[server]`, `sections` stand at the end."""
+    return SETTINGS.format(
+        port=port, server=server, prompts=PROMPTS, engine=sections, answers=answers
+    )
+
+
 class RunningBox:
-    """The three processes; `pids` by name of process."""
+    """The processes of a box; `pids` by name of process."""
 
     def __init__(self, root: Path, url: str, processes: dict[str, subprocess.Popen[bytes]]) -> None:
         self.root = root
@@ -71,6 +80,12 @@ class RunningBox:
                 raise AssertionError(f"not ready; ended: {dead}\n{self.logs()}")
             time.sleep(0.1)
 
+    def stop(self, name: str) -> tuple[int, float]:
+        """Tell a process to end, as a container's engine does; its status and the seconds."""
+        begun = time.monotonic()
+        self._processes[name].terminate()
+        return self._processes[name].wait(STOP_DEADLINE_S), time.monotonic() - begun
+
     def logs(self) -> str:
         """What the processes wrote."""
         logs = sorted((self.root / "logs").iterdir())
@@ -85,32 +100,41 @@ class RunningBox:
 
 @contextmanager
 def running_box(
-    root: Path, documents: dict[str, str], *, engine: str = "", answers: int = 32
+    root: Path,
+    documents: dict[str, str],
+    *,
+    engine: str = "",
+    answers: int = 32,
+    server: str = "",
+    names: Sequence[str] = ALL,
+    within: Sequence[str] = (),
+    wait: bool = True,
 ) -> Iterator[RunningBox]:
-    """Start a box whose release carries `documents`; ready when it is given.
+    """Start a box whose release carries `documents`; ready when it is given, if we `wait`.
 
-    `engine` is the `[engine]` section of its settings.
+    `engine` are more sections of its settings, `server` lines of `[server]`, `names` its
+    processes, and `within` is a command that gets theirs as arguments.
     """
     for folder in ("run", "logs", "data", "documents"):
         (root / folder).mkdir()
     for name, text in documents.items():
         (root / "documents" / name).write_text(text, encoding="utf-8")
     port = free_port()
-    settings = SETTINGS.format(port=port, prompts=PROMPTS, engine=engine, answers=answers)
-    (root / "rag.toml").write_text(settings, encoding="utf-8")
+    text = settings(port, server=server, sections=engine, answers=answers)
+    (root / "rag.toml").write_text(text, encoding="utf-8")
     with ExitStack() as stack:
-        names = ("vectors", "ingest", "web")
-        processes = {name: stack.enter_context(_process(root, name)) for name in names}
+        processes = {name: stack.enter_context(_process(root, name, within)) for name in names}
         box = RunningBox(root, f"http://127.0.0.1:{port}", processes)
-        box.wait_until_ready()
+        if wait:
+            box.wait_until_ready()
         yield box
 
 
 @contextmanager
-def _process(root: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+def _process(root: Path, name: str, within: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
     with (root / "logs" / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "rag_app", name, "--config", "rag.toml"],
+            [*within, sys.executable, "-m", "rag_app", name, "--config", "rag.toml"],
             cwd=root,
             env={**os.environ, "PYTHONPATH": str(SOURCE)},
             stdout=log,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import PROMPTS, SETTINGS, SOURCE
+from processes import SOURCE, settings
 
 from rag_app.errors import ConfigError
 from rag_app.web.server import listen
@@ -28,8 +28,7 @@ def test_a_wrong_start_ends_with_a_sentence_and_no_traceback(tmp_path: Path) -> 
     key.chmod(0o644)
     engine = '[engine]\nkind = "openai"\nurl = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
     engine += f'api_key_file = "{key}"\n'
-    settings = SETTINGS.format(port=8642, prompts=PROMPTS, engine=engine, answers=1)
-    (tmp_path / "rag.toml").write_text(settings, encoding="utf-8")
+    (tmp_path / "rag.toml").write_text(settings(8642, sections=engine), encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "-m", "rag_app", "web", "--config", "rag.toml"],
         cwd=tmp_path,

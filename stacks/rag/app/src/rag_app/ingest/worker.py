@@ -49,6 +49,8 @@ READ_AHEAD_BYTES = 1024 * 1024
 TOGETHER_CHARACTERS = 200_000
 # How long a document that was read waits for others at most.
 TOGETHER_S = 0.5
+# How long a call to another process may go on after the worker was told to stop.
+STOP_PATIENCE_S = 5.0
 
 _Found = TypeVar("_Found")
 
@@ -61,7 +63,8 @@ def run(config: Config) -> None:
     """Work until SIGTERM or SIGINT. Raises `LibraryUnusable`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stop = threading.Event()
+    stop, ended = threading.Event(), threading.Event()
+    threading.Thread(target=_insist, args=(stop, ended), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     library = SqliteLibrary(config.storage.data)
@@ -73,6 +76,19 @@ def run(config: Config) -> None:
         Worker(config, library, vectors, indexer, jails, stop).run()
     vectors.close()
     library.close()
+    ended.set()
+
+
+def _insist(stop: threading.Event, ended: threading.Event) -> None:
+    """End the process when it does not do so by itself after `stop`.
+
+    A call may wait for minutes for an index that does not answer. What was at work then is queued
+    again at the next start, as after a crash; the jails end with their socket.
+    """
+    stop.wait()
+    if not ended.wait(STOP_PATIENCE_S):
+        log.warning("a call does not return; ending without it")
+        os._exit(0)
 
 
 def make_indexer(
