@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aibox import checks
+from aibox.box import gpu_evidence, gpus, host
 from aibox.box.journal import Intent, Unreadable
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
+from aibox.checks.evidence import Evidence, Image
+from aibox.errors import AiboxError
 from aibox.preflight import Finding, Status
+from aibox.release import Release
 
 
 def examine(
@@ -25,6 +30,38 @@ def examine(
         *_services(services),
         _answers(ready),
     )
+
+
+def refused(error: AiboxError) -> Finding:
+    """A host that could not be judged at all."""
+    return _finding("preflight", False, error.message, "a release to judge it for", error.hint)
+
+
+def graphics(release: Release | None) -> tuple[Finding, ...]:
+    """Every finding about the host's GPUs, whether or not a box needs them already.
+
+    `release` is what is installed, None without a box.
+    """
+    machine = gpus.detect()
+    if release is None:
+        return checks.examine(gpu_evidence.gather(machine))
+    return checks.examine(gpu_evidence.gather(machine, release.hardware, _images(release)))
+
+
+def hardware(release: Release) -> tuple[Finding, ...]:
+    """Whether the host has the GPUs of a release: what preflight asks before it is installed."""
+    if release.hardware is None:
+        return ()
+    return checks.of_hardware(Evidence(gpus.detect(), release.hardware))
+
+
+def _images(release: Release) -> Iterator[Image]:
+    """The images of a release as they are for this host."""
+    platforms = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}
+    mine = platforms.get(host.architecture(), "")
+    for pin in release.images:
+        needed = (one.requires_cuda for one in pin.platforms if one.platform.startswith(mine))
+        yield Image(pin.name, pin.reference, next(needed, ""))
 
 
 def _finding(check: str, good: bool, found: str, expected: str, fix: str) -> Finding:

@@ -225,3 +225,13 @@ def loaded_driver(text: str) -> str:
     """The version in the text of /proc/driver/nvidia/version; empty when there is none."""
     found = _LOADED.search(text)
     return found.group(1) if found else ""
+
+
+NATIVE_FROM = {
+    Quantisation.FP8: (8, 9),
+    # May hold FP8, which older cards would only store.
+    Quantisation.COMPRESSED_TENSORS: (8, 9),
+    Quantisation.MXFP4: (8, 0),
+    Quantisation.NVFP4: (10, 0),
+}
+"""The compute capability from which on a card computes in a format, where not all of them do."""

@@ -81,7 +81,8 @@ def plan(place: Workplace, wish: Wish) -> Plan:
 def _judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
     material = prepared.material
     judge = servers.judge if prepared.for_server else provision.judge
-    return judge(store, place.content, material.release, material.plan, place.report)
+    found = judge(store, place.content, material.release, material.plan, place.report)
+    return (*diagnosis.hardware(material.release), *found)
 
 
 # -- changing -----------------------------------------------------------------------------------
@@ -306,12 +307,22 @@ def doctor(place: Workplace) -> tuple[Finding, ...]:
     store = Store(place.root)
     now = current(store)
     if now is None:
-        return preflight(place, Wish(profile="local"))
+        return (*_host_alone(place), *diagnosis.graphics(None))
     services = _runtime(place, store).services()
     ready = runtimes.assistant(store, now).ready()
     with guard.hold(place.root, shared=True):
         findings = diagnosis.examine(store, services, ready)
-    return (*preflight(place, Wish()), *findings)
+    graphics = diagnosis.graphics(now.release)
+    # What preflight asks of the hardware is asked again among the rest.
+    return tuple(dict.fromkeys((*preflight(place, Wish()), *graphics, *findings)))
+
+
+def _host_alone(place: Workplace) -> tuple[Finding, ...]:
+    """Preflight for the profile that asks least; that it cannot be asked is a finding, too."""
+    try:
+        return preflight(place, Wish(profile="local"))
+    except AiboxError as error:
+        return (diagnosis.refused(error),)
 
 
 def check_health(place: Workplace) -> Verdict:
