@@ -172,6 +172,15 @@ def test_the_key_is_sent_and_never_said(tmp_path: Path) -> None:
     assert "sk-canary" not in str(failure.value)
 
 
+@pytest.mark.parametrize(("in_box", "seconds"), [(False, 5.0), (True, 1.0)])
+def test_a_part_of_the_box_is_not_waited_for_as_long_as_another_host(
+    tmp_path: Path, in_box: bool, seconds: float
+) -> None:
+    endpoint = EndpointDouble(delta("x", "stop"))
+    ask(tmp_path, endpoint, in_box=in_box)
+    assert endpoint.requests[0].extensions["timeout"]["connect"] == seconds
+
+
 async def one_word(scope: Scope, receive: Receive, send: Send) -> None:
     """An endpoint that says one word, as an ASGI application."""
     if scope["type"] == "http":

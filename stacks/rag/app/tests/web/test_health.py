@@ -40,5 +40,11 @@ def test_the_host_of_a_model_is_named_unless_it_is_this_one(box: Box, url: str, 
     assert said(box, Engine(), embedding) == ("", host)
 
 
+def test_a_part_of_the_box_is_no_other_host(box: Box) -> None:
+    url = "http://chat:8000/v1"
+    embedding = Embedding(url=url, model="m", dimension=2, in_box=True)
+    assert said(box, Engine(kind="openai", url=url, model="m", in_box=True), embedding) == ("", "")
+
+
 def test_an_engine_that_is_not_used_gets_nothing(box: Box) -> None:
     assert said(box, Engine(kind="extractive", url="https://api.example.com/v1")) == ("", "")

@@ -24,6 +24,9 @@ from rag_app.model import Passage
 from rag_app.prompts import PromptTexts
 
 CONNECT_TIMEOUT_S = 5.0
+# A part of the box is connected at once or not at all; the name of one that is stopped is unknown,
+# and asking for it would take all the time there is, for each question.
+IN_BOX_CONNECT_TIMEOUT_S = 1.0
 # A line of a stream holds one token, an error or the usage; a longer one is not this protocol.
 MAX_LINE_BYTES = 1024 * 1024
 # No tokenizer makes more characters of a token on average; beyond this the limit was ignored.
@@ -96,7 +99,7 @@ class OpenAIEngine:
         self._timeout_s = settings.timeout_s
         self._client = httpx.AsyncClient(
             headers=_headers(settings.api_key_file),
-            timeout=httpx.Timeout(settings.timeout_s, connect=CONNECT_TIMEOUT_S),
+            timeout=httpx.Timeout(settings.timeout_s, connect=_connect_timeout_s(settings)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             # No proxy and no key out of the environment: what rag.toml says is all that counts.
             trust_env=False,
@@ -162,6 +165,10 @@ class OpenAIEngine:
         if isinstance(error, httpx.TimeoutException):
             return _silent(self._timeout_s)
         return "The connection to the language model broke."
+
+
+def _connect_timeout_s(settings: Engine) -> float:
+    return IN_BOX_CONNECT_TIMEOUT_S if settings.in_box else CONNECT_TIMEOUT_S
 
 
 def _silent(seconds: float) -> str:
