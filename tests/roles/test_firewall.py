@@ -1,0 +1,187 @@
+"""The role firewall with doubles of nft and systemctl; its rules are read by the real nft.
+
+What the rules do to packets is proven on a server: tests/e2e/test_server_roles.py.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from aibox.preflight import Finding, Status, read_report
+from ansible_runs import ROLES, Runs
+
+ROLE = """\
+    - name: Firewall
+      ansible.builtin.import_role:
+        name: firewall
+        tasks_from: {entry}
+"""
+# A double of nft: a table is a file, one for the host and one where nobody is.
+NFT = """\
+#!/bin/sh
+table='{state}/table'
+[ -z "$DOUBLE_ALONE" ] || table='{state}/alone'
+echo "$DOUBLE_ALONE $*" >> '{state}/calls'
+case "$*" in
+    "--file -") cat > "$table.new"
+        ! grep -q nonsense "$table.new" || {{ echo 'syntax error' >&2; exit 1; }}
+        mv "$table.new" "$table" ;;
+    "--stateless list table inet aibox")
+        [ -e "$table" ] && grep -v '^#' "$table" || exit 1 ;;
+    "delete table inet aibox") rm "$table" ;;
+    *) exit 2 ;;
+esac
+"""
+UNSHARE = '#!/bin/sh\nshift\nDOUBLE_ALONE=alone; export DOUBLE_ALONE\nexec "$@"\n'
+SYSTEMCTL = """\
+#!/bin/sh
+echo "$*" >> '{state}/systemd'
+case "$1" in
+    show) echo LoadState=loaded
+        [ -e '{state}/active' ] && echo ActiveState=active || echo ActiveState=inactive ;;
+    is-enabled) [ -e '{state}/active' ] || {{ echo disabled; exit 1; }}; echo enabled ;;
+    start) touch '{state}/active' ;;
+    stop) rm -f '{state}/active' ;;
+esac
+"""
+
+
+@dataclass(frozen=True)
+class Host:
+    """Where the doubles keep their state, and what the role is given."""
+
+    state: Path
+    given: dict[str, object]
+    report: Path
+
+    @property
+    def table(self) -> Path:
+        return self.state / "table"
+
+    def finding(self) -> Finding:
+        (found,) = read_report(self.report)
+        return found
+
+    def files(self) -> set[str]:
+        return {path.name for path in (self.state / "etc").iterdir()}
+
+
+@pytest.fixture
+def host(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Host:
+    state = runs.folder / "state"
+    (state / "etc").mkdir(parents=True)
+    for name, text in (("nft", NFT), ("unshare", UNSHARE), ("systemctl", SYSTEMCTL)):
+        (state / name).write_text(
+            text.replace("{state}", str(state)).replace("{{", "{").replace("}}", "}")
+        )
+        (state / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{state}:{os.environ['PATH']}")
+    given: dict[str, object] = {
+        "firewall_rules_file": state / "etc" / "rules.nft",
+        "firewall_unit_folder": state / "etc",
+        "firewall_report": runs.folder / "report.json",
+    }
+    return Host(state, given, runs.folder / "report.json")
+
+
+def test_a_report_changes_nothing_and_says_what_is_missing(runs: Runs, host: Host) -> None:
+    assert runs.play(runs.tasks(ROLE.format(entry="create")), host.given).changed == 0
+    assert host.finding().status is Status.WARN
+    assert "lines of rules are missing" in host.finding().found
+    assert (host.files(), host.table.exists()) == (set(), False)
+
+
+def test_rules_come_into_force_once_and_are_put_right(runs: Runs, host: Host) -> None:
+    create = runs.tasks(ROLE.format(entry="create"))
+    given = {**host.given, "firewall_mode": "enforce"}
+    runs.play(create, given, check=True)
+    assert (host.files(), host.table.exists()) == (set(), False)
+    runs.play(create, given)
+    assert host.files() == {"rules.nft", "aibox-firewall.service"}
+    assert (host.finding().status, host.finding().found) == (Status.OK, "in force")
+    assert runs.play(create, given).changed == 0
+    host.table.write_text("table inet aibox { # edited\n}\n")
+    assert runs.play(create, given).changed == 1
+    assert "edited" not in host.table.read_text()
+
+    remove = runs.tasks(ROLE.format(entry="remove"))
+    where = {name: host.given[name] for name in ("firewall_rules_file", "firewall_unit_folder")}
+    runs.play(remove, where)
+    assert (host.files(), host.table.exists()) == (set(), False)
+    assert not (host.state / "active").exists()
+    assert runs.play(remove, where).changed == 0
+
+
+@pytest.fixture(scope="module")
+def nft_table(load_module: Callable[[str], ModuleType]) -> ModuleType:
+    return load_module("firewall/nft_table")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "lines"),
+    [
+        ("", "", (0, 0)),
+        ("a\nb\n", "a\nb\n", (0, 0)),
+        ("a\nb\n", "", (2, 0)),
+        ("a\n", "a\nb\n", (0, 1)),
+        ("b\na\n", "a\nb\n", (1, 1)),
+    ],
+)
+def test_lines_that_are_missing_and_strange_are_counted(
+    nft_table: ModuleType, wanted: str, found: str, lines: tuple[int, int]
+) -> None:
+    assert nft_table.difference(wanted, found) == lines
+
+
+# How this user gets a network of his own, with an nft that may change it.
+ALONE = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "-r", "--net"]
+
+
+def nft_runs() -> bool:
+    return (
+        shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin") is not None
+        and subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0
+    )
+
+
+def rules(closed: bool) -> str:
+    """The role's rules, filled as Ansible does."""
+    import jinja2
+
+    environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["regex_replace"] = lambda text, _, form: form.replace("\\1", text)
+    template = environment.from_string(
+        (ROLES / "firewall" / "templates" / "aibox.nft.j2").read_text()
+    )
+    return template.render(
+        firewall_interfaces=["aibox-inside", "aibox-outside"],
+        firewall_close_host=closed,
+        firewall_ports=[443],
+        __firewall_ssh_ports=[22, 2222],
+    )
+
+
+@pytest.mark.skipif(not nft_runs(), reason="no nft, or no right to a network of its own")
+@pytest.mark.parametrize("closed", [False, True])
+def test_the_real_nft_takes_the_rules_twice_and_lists_them(closed: bool) -> None:
+    program = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program is not None
+    script = f"{program} -f - <<'.'\n{rules(closed)}\n.\n"
+    listed = subprocess.run(
+        [*ALONE, "sh", "-e", "-c", f"{script}{script}{program} list ruleset"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert listed.count("table inet aibox") == 1
+    assert listed.count('iifname { "aibox-inside", "aibox-outside" }') == 2
+    assert ("tcp dport { 22, 443, 2222 } accept" in listed) is closed
+    assert ("drop" in listed) is closed
