@@ -163,7 +163,7 @@ class Containers:
             unit = scene.units.get(name)
             return f"it has no container; its unit is {unit.active if unit else 'unknown'}"
         lines = [line.strip() for line in self._engine.logs(latest.id, LOG_LINES)]
-        said = " | ".join(filter(None, lines)) or "it wrote no log"
+        said = latest.error or " | ".join(filter(None, lines)) or "it wrote no log"
         return f"{latest.state}, exit code {latest.exit_code}: {said}"
 
     def _unit_states(self, wanted: Sequence[ComposeService]) -> dict[str, UnitState]:

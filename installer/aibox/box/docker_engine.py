@@ -51,7 +51,7 @@ class Container:
 
     `state` is Docker's word (created, running, paused, restarting, removing, exited, dead),
     `health` "" without a health check, else starting, healthy, unhealthy. `started` is seconds
-    since the epoch, 0.0 if it never was; `restarts` are Docker's own.
+    since the epoch, 0.0 if it never was; `error` is why Docker could not start it.
     """
 
     id: str
@@ -63,7 +63,7 @@ class Container:
     pid: int | None = None
     started: float = 0.0
     exit_code: int = 0
-    restarts: int = 0
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +246,7 @@ def _container(found: dict[str, Any]) -> Container:
         pid=state["Pid"] or None,
         started=seconds(state["StartedAt"]),
         exit_code=state["ExitCode"],
-        restarts=found.get("RestartCount", 0),
+        error=state.get("Error", ""),
     )
 
 
