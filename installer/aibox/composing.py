@@ -230,15 +230,16 @@ def reads(
     if served is not None:
         names = (f"config/{service}.serve.yaml", f"config/{service}.ask.py")
         return [model_digest(release, served), *_digests(files, names)]
-    return {
-        "gateway": [certificate, *_digests(files, ("config/Caddyfile",))],
-        "qdrant": [*_digests(files, ("config/qdrant.yaml",))],
-        "web": [
-            *_digests(files, ("config/rag.toml",)),
-            *(_role(release, role) for role in (Role.APP, Role.PROMPTS)),
-        ],
-        "ingest": [_role(release, Role.APP), _role(release, Role.DOCUMENTS)],
-    }[service]
+    match service:
+        case "gateway":
+            return [certificate, *_digests(files, ("config/Caddyfile",))]
+        case "qdrant":
+            return _digests(files, ("config/qdrant.yaml",))
+        case "web":
+            roles = [_role(release, role) for role in (Role.APP, Role.PROMPTS)]
+            return [*roles, *_digests(files, ("config/rag.toml",))]
+        case _:
+            return [_role(release, role) for role in (Role.APP, Role.DOCUMENTS)]
 
 
 def _digests(files: Mapping[str, bytes], names: tuple[str, ...]) -> list[str]:
