@@ -197,12 +197,11 @@ class Container:
 
 
 def containers(text: str) -> tuple[Container, ...]:
-    """Read `docker inspect` of several containers; nothing where it is not JSON."""
+    """Read `docker inspect` of several containers; nothing where it is anything else."""
     try:
-        found = json.loads(text)
-    except ValueError:
+        return tuple(_container(one) for one in json.loads(text))
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return ()
-    return tuple(_container(one) for one in found if isinstance(one, dict))
 
 
 def _container(one: dict[str, Any]) -> Container:
