@@ -92,7 +92,7 @@ case "$verb" in
     unhold) for name; do sed -i "/^$name$/d" "$state/holds"; done ;;
 esac
 """
-UPDATE_INITRAMFS = 'touch "$root/boot/initrd.img-$4"\n'
+UPDATE_INITRAMFS = 'touch "$root/boot/initrd.img-$3"\n'
 MOKUTIL = """\
 case "$1" in
     --test-key)
