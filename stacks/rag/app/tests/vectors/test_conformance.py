@@ -85,16 +85,46 @@ def opened(kind: str, folder: Path, options: pytest.Config, dimension: int = 0) 
         yield index
 
 
-@pytest.fixture(params=KINDS)
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
-    with opened(request.param, tmp_path, request.config) as index:
-        yield index
+class Shelf:
+    """Keeps one index of each kind open, because each costs the start of a process."""
+
+    def __init__(self, stack: ExitStack, root: Path, options: pytest.Config) -> None:
+        self._stack = stack
+        self._root = root
+        self._options = options
+        self._held: dict[tuple[str, int], Index] = {}
+
+    def new(self, kind: str, dimension: int = 0) -> Index:
+        """An index that never held anything: the engine's IDF remembers deleted points."""
+        folder = self._root / f"{len(list(self._root.iterdir()))}"
+        folder.mkdir()
+        return self._stack.enter_context(opened(kind, folder, self._options, dimension))
+
+    def empty(self, kind: str, dimension: int = 0) -> Index:
+        """An index without points."""
+        if (kind, dimension) not in self._held:
+            self._held[kind, dimension] = self.new(kind, dimension)
+        index = self._held[kind, dimension]
+        index.writer.delete(list(index.writer.counts()))
+        return index
+
+
+@pytest.fixture(scope="module")
+def shelf(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shelf]:
+    with ExitStack() as stack:
+        yield Shelf(stack, tmp_path_factory.mktemp("indexes"), request.config)
 
 
 @pytest.fixture(params=KINDS)
-def dense_index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Index]:
-    with opened(request.param, tmp_path, request.config, DIMENSION) as index:
-        yield index
+def index(request: pytest.FixtureRequest, shelf: Shelf) -> Index:
+    return shelf.empty(request.param)
+
+
+@pytest.fixture(params=KINDS)
+def dense_index(request: pytest.FixtureRequest, shelf: Shelf) -> Index:
+    return shelf.empty(request.param, DIMENSION)
 
 
 def terms(*identities: int) -> SparseVector:
@@ -133,50 +163,44 @@ def ranked(hits: tuple[Hit, ...]) -> list[tuple[int, float]]:
     )
 
 
-@pytest.mark.parametrize("text", ["토너 교체", "printer toner", "휴가", "roses 토너 garden"])
-def test_scores_are_bm25_and_cosine_as_by_hand(dense_index: Index, text: str) -> None:
-    by_hand = VectorsDouble()
-    for one in (dense_index.writer, by_hand):
-        one.upsert(corpus())
+def assert_same(found: tuple[Hit, ...], expected: tuple[Hit, ...]) -> None:
+    assert [identity for identity, _ in ranked(found)] == [hit.id for hit in expected]
+    scores = [score for _, score in ranked(found)]
+    assert scores == pytest.approx([hit.score for hit in expected], rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_bm25_and_cosine_as_by_hand(shelf: Shelf, kind: str) -> None:
+    index, by_hand = shelf.new(kind, DIMENSION), VectorsDouble()
+    index.writer.upsert(corpus())
+    by_hand.upsert(corpus())
     dense = (0.3, -0.7, 0.2, 0.9)
-    found = dense_index.search(question(text), dense)
-    for lane, expected in (
-        (found.sparse, by_hand.best_sparse(question(text), 10)),
-        (found.dense, by_hand.best_dense(dense, 10)),
-    ):
+    for text in ("토너 교체", "printer toner", "휴가", "roses 토너 garden"):
+        found = index.search(question(text), dense)
+        expected = by_hand.best_sparse(question(text), 10)
         assert expected
-        assert [identity for identity, _ in ranked(lane)] == [hit.id for hit in expected]
-        assert [score for _, score in ranked(lane)] == pytest.approx(
-            [hit.score for hit in expected], rel=1e-4
-        )
+        assert_same(found.sparse, expected)
+        assert_same(found.dense, by_hand.best_dense(dense, 10))
 
 
-def test_both_kinds_give_the_same_for_the_same_corpus(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    found: dict[str, list[object]] = {}
+def test_both_kinds_give_the_same_for_the_same_corpus(shelf: Shelf) -> None:
     chance = random.Random(11)
-    many = [
-        Point(
-            number,
-            f"d{number % 40}",
-            SparseVector(
-                tuple(sorted(chance.sample(range(400), 12))),
-                tuple(chance.uniform(0.1, 2.2) for _ in range(12)),
-            ),
-        )
-        for number in range(600)
-    ]
+
+    def point(number: int) -> Point:
+        indices = tuple(sorted(chance.sample(range(400), 12)))
+        weights = tuple(chance.uniform(0.1, 2.2) for _ in indices)
+        return Point(number, f"d{number % 40}", SparseVector(indices, weights))
+
+    many = [point(number) for number in range(600)]
     asked = [terms(*chance.sample(range(400), 5)) for _ in range(20)]
+    found: dict[str, object] = {}
     for kind in KINDS:
-        folder = tmp_path / kind
-        folder.mkdir()
-        with opened(kind, folder, request.config) as index:
-            index.writer.upsert(many)
-            hits = [index.search(one, limit=60).sparse for one in asked]
-            found[kind] = [[(hit.id, round(hit.score, 4)) for hit in lane] for lane in hits]
-            found[kind].append(dict(index.writer.counts()))
-    assert all(found["server"])
+        index = shelf.new(kind)
+        index.writer.upsert(many)
+        lanes = [index.search(one, limit=60).sparse for one in asked]
+        assert all(lanes)
+        hits = [[(hit.id, round(hit.score, 4)) for hit in lane] for lane in lanes]
+        found[kind] = (hits, dict(index.writer.counts()))
     assert found["server"] == found["embedded"]
 
 

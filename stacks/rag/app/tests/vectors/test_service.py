@@ -175,11 +175,20 @@ def test_a_socket_left_by_a_dead_process_is_replaced(root: Path) -> None:
 )
 def test_no_other_process_imports_the_engine(module: str) -> None:
     code = f"import sys, {module}; print([name for name in sys.modules if 'qdrant' in name])"
-    printed = subprocess.run(
+    assert printed_by(code) == "[]"
+
+
+@pytest.mark.parametrize("heavy", ["numpy", "grpc", "qdrant_client", "qdrant_edge"])
+def test_speaking_to_a_server_needs_no_library_of_its_own(heavy: str) -> None:
+    code = f"import sys, rag_app.vectors.qdrant.clients; print({heavy!r} in sys.modules)"
+    assert printed_by(code) == "False"
+
+
+def printed_by(code: str) -> str:
+    return subprocess.run(
         [sys.executable, "-c", code],
         env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         capture_output=True,
         text=True,
         check=True,
-    ).stdout
-    assert printed.strip() == "[]"
+    ).stdout.strip()
