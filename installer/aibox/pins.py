@@ -110,16 +110,19 @@ class ImagePlatform(Model):
 
 
 class ImagePin(Pin):
-    """A container image by digest: of its index where it has one, else of its manifest."""
+    """A container image by digest: of its index where it has one, else of its manifest.
+
+    Without a digest it is one that every packager makes himself; it is unresolved until he has.
+    """
 
     reference: Reference
-    digest: Sha256
+    digest: Sha256 | None = None
     platforms: tuple[ImagePlatform, ...] = ()
 
     @model_validator(mode="after")
     def _is_what_it_says(self) -> ImagePin:
-        if self.state is State.RESOLVED and not self.platforms:
-            raise ValueError("a resolved image needs platforms")
+        if self.state is State.RESOLVED and not (self.platforms and self.digest):
+            raise ValueError("a resolved image needs a digest and platforms")
         return self
 
 

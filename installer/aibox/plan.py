@@ -26,6 +26,7 @@ from aibox.serving import spelt_out
 from aibox.site import Site
 
 HTTPS = 443
+UNRESOLVED = "unresolved"
 
 
 class Target(Model):
@@ -202,9 +203,10 @@ def _flat(release: Release) -> dict[str, str]:
         f"model.{item.name}": f"{item.repository}@{item.revision[:12]}" for item in release.models
     }
     values |= {
-        f"image.{item.name}": f"{item.reference}@{item.digest[:12]}" for item in release.images
+        f"image.{item.name}": f"{item.reference}@{(item.digest or UNRESOLVED)[:12]}"
+        for item in release.images
     }
-    values |= {f"file.{item.name}": (item.sha256 or "unresolved")[:12] for item in release.files}
+    values |= {f"file.{item.name}": (item.sha256 or UNRESOLVED)[:12] for item in release.files}
     for packages in release.packages:
         values |= {
             f"package.{packages.name}.{item.name}": item.version for item in packages.packages

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -104,16 +104,29 @@ def test_every_entry_point_is_a_task_file_and_the_others_are_included(role: str)
 @pytest.mark.parametrize("playbook", sorted(PLAYBOOKS.glob("*.yml")), ids=lambda path: path.stem)
 def test_a_playbook_names_an_entry_point_that_is_there(playbook: Path) -> None:
     for task in plays(playbook):
-        used = task["ansible.builtin.import_role"]
+        used = task.get("ansible.builtin.import_role") or task["ansible.builtin.include_role"]
         assert used["tasks_from"] in specs(used["name"])
 
 
 def test_what_the_pipeline_tells_preflight_is_what_the_role_takes(tmp_path: Path) -> None:
     requires = profile.load(ROOT / "stacks" / "profiles", "local").requires
     told = preflight.variables(requires, root=tmp_path, report=tmp_path / "report.json")
-    declared = options("preflight")
+    assert_taken(told, specs("preflight")["judge"])
+
+
+def test_what_the_pipeline_tells_preflight_of_a_server_is_what_the_role_takes(
+    tmp_path: Path,
+) -> None:
+    made = profile.load(ROOT / "stacks" / "profiles", "cpu")
+    needs = preflight.ServerNeeds(distributions=("debian 13",))
+    told = preflight.server_variables(made.requires, needs, root=tmp_path, report=tmp_path / "r")
+    assert_taken(told, specs("preflight")["judge_server"])
+
+
+def assert_taken(told: Mapping[str, object], declared: Mapping[str, dict[str, object]]) -> None:
     assert told.keys() <= declared.keys()
-    assert {name for name, required in declared.items() if required} <= told.keys()
+    required = {name for name, option in declared.items() if option.get("required")}
+    assert required <= told.keys()
 
 
 def test_every_requirement_of_a_profile_reaches_the_role(tmp_path: Path) -> None:

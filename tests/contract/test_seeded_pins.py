@@ -27,7 +27,7 @@ def digests(pin: Pin) -> list[str]:
         case ModelPin():
             return [file.sha256 for file in pin.files if file.sha256 is not None]
         case ImagePin():
-            return [pin.digest]
+            return [pin.digest] if pin.digest is not None else []
         case FilePin():
             return [pin.sha256] if pin.sha256 is not None else []
         case PackageSet():

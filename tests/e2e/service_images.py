@@ -21,7 +21,7 @@ from .systemd_host import checked, docker, in_memory, mirror
 
 SUITE = "bookworm"
 PACKAGES = (
-    *("python3", "python3-dev", "ca-certificates", "busybox", "bash", "caddy"),
+    *("python3", "python3-venv", "python3-dev", "ca-certificates", "busybox", "bash", "caddy"),
     # vLLM compiles at its first question: without these, /health says well and the engine dies.
     *("g++", "libnuma1"),
 )
@@ -61,6 +61,21 @@ def base(folder: Path) -> str:
 def gateway(folder: Path) -> str:
     """Caddy, as Debian has it."""
     return _on(base(folder), "gateway", folder, "")
+
+
+def application(folder: Path) -> str:
+    """The interpreter and the application's locked packages, by the project's own recipe."""
+    under, lock = base(folder), (REPOSITORY / "models.lock").read_text()
+    recipe = REPOSITORY / "stacks/rag/Containerfile"
+    name = _named("app", under, recipe.read_text(), lock)
+    if not _is_there(name):
+        context = folder / "app"
+        maker = REPOSITORY / "stacks/rag/image_context.py"
+        checked(sys.executable, str(maker), str(context), PYTHON.removeprefix("/usr/bin/python"))
+        words = ("--quiet", "--network", "none", "--build-arg", f"BASE={under}")
+        docker("build", *words, "--file", str(recipe), "--tag", name, str(context))
+        shutil.rmtree(context)
+    return name
 
 
 def engine(folder: Path) -> str:
@@ -140,7 +155,9 @@ def _install(target: Path, *wanted: str) -> None:
 
 
 def _import(root: Path, name: str) -> None:
-    with subprocess.Popen(["tar", "-C", str(root), "-c", "."], stdout=subprocess.PIPE) as packed:
+    # Docker makes the devices of a container; an image that brings some is refused by the box.
+    pack = ["tar", "-C", str(root), "--exclude", "./dev/*", "-c", "."]
+    with subprocess.Popen(pack, stdout=subprocess.PIPE) as packed:
         subprocess.run(
             ["docker", "import", "-", name], stdin=packed.stdout, check=True, stdout=sys.stderr
         )

@@ -53,7 +53,7 @@ def write_profile(
     values = tomllib.loads(PROFILE) | {"name": name}
     values["requires"]["architectures"] = list(architectures)
     for kind, found in wishes.items():
-        values[kind] = [wish.model_dump(mode="json") for wish in found]
+        values[kind] = [wish.model_dump(mode="json", exclude_none=True) for wish in found]
     (content.profiles / f"{name}.toml").write_text(tomli_w.dumps(values), encoding="utf-8")
 
 

@@ -245,12 +245,12 @@ def _image(pin: ImagePin) -> Part:
     return Part(
         kind=Kind.IMAGE,
         name=pin.name,
-        version=f"sha256:{pin.digest}",
+        version=f"sha256:{pin.digest or UNKNOWN}",
         licence=pin.licence,
         redistribution=pin.redistribution,
         owner=pin.owner,
         files=files,
-        url=PackageName("oci", "", name, f"sha256:{pin.digest}", qualifiers),
+        url=PackageName("oci", "", name, f"sha256:{pin.digest or UNKNOWN}", qualifiers),
     )
 
 

@@ -71,7 +71,7 @@ def resolve(
         return keep
     with web.session(client) as session:
         registry = Registry(reference, session, registry_credentials.find(reference))
-        document = registry.manifest(f"sha256:{keep.digest}" if keep else reference.tag)
+        document = registry.manifest(_name_of(keep, reference))
         found = f"sha256:{document.blob.sha256}"
         report(Progress("lock", f"image {wish.name}: {reference} is {found}"))
         try:
@@ -82,7 +82,7 @@ def resolve(
     platforms = tuple(platform for platform, _ in built)
     _require_platforms(reference, platforms, wanted)
     if keep is not None:
-        return _completed(keep, platforms, built[0][1])
+        return _completed(keep, document, platforms, built[0][1])
     return _pinned(wish, reference, document, platforms, built[0][1], classify)
 
 
@@ -230,14 +230,21 @@ def _require_platforms(
             raise registry_errors.lacks_platform(reference, name, ", ".join(found))
 
 
+def _name_of(pin: ImagePin | None, reference: ImageReference) -> str:
+    """What the registry is asked for: the pinned bytes, else what the tag names today."""
+    return f"sha256:{pin.digest}" if pin and pin.digest else reference.tag
+
+
 def _completed(
-    pin: ImagePin, platforms: tuple[ImagePlatform, ...], config: ImageConfig
+    pin: ImagePin,
+    document: Document,
+    platforms: tuple[ImagePlatform, ...],
+    config: ImageConfig,
 ) -> ImagePin:
     """The pin of people with all its digests; what they left open is filled in."""
     stated = _licence(config) if pin.licence == UNKNOWN else pin.licence
-    return pin.model_copy(
-        update={"state": State.RESOLVED, "platforms": platforms, "licence": stated}
-    )
+    found = {"digest": document.blob.sha256, "platforms": platforms, "licence": stated}
+    return pin.model_copy(update={"state": State.RESOLVED, **found})
 
 
 def _pinned(

@@ -134,7 +134,7 @@ def _identity(pin: Pin) -> Iterator[tuple[str, str]]:
             yield "revision", pin.revision[:12]
         case ImagePin():
             yield "reference", pin.reference
-            yield "digest", pin.digest[:12]
+            yield "digest", (pin.digest or "unknown")[:12]
         case PackageSet():
             yield "target", f"{pin.target} {pin.architecture}"
             yield "wanted", " ".join(pin.wanted)
