@@ -11,7 +11,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
@@ -82,6 +82,15 @@ class FileSystem:
     paths: list[str] = field(default_factory=list)
     mib: int = 0
 
+    def told(self) -> dict[str, object]:
+        """As plain values and in words."""
+        return {
+            "nearest": self.nearest,
+            "enough": self.free_mib >= self.mib,
+            "found": f"{self.free_mib} MiB free for {', '.join(self.paths)}",
+            "expected": f">= {self.mib} MiB",
+        }
+
 
 def server(root: Path, disks: list[dict[str, object]], probe: str) -> dict[str, object]:
     """Everything the role judges, as plain values."""
@@ -133,7 +142,7 @@ def grouped(disks: list[dict[str, object]]) -> list[dict[str, object]]:
         )
         one.paths.append(str(path))
         one.mib += int(str(disk["mib"]))
-    return [{**asdict(one), "enough": one.free_mib >= one.mib} for one in found.values()]
+    return [one.told() for one in found.values()]
 
 
 def security(sys: Path) -> dict[str, str]:
