@@ -37,7 +37,7 @@ _ALWAYS: Mapping[Source, Sequence[str]] = {
     Source.KERNEL_LOG: ("dmesg",),
     Source.PACKAGES: (
         *("dpkg-query", "--show"),
-        "--showformat=${db:Status-Abbrev}\t${Package}\t${Version}\n",
+        "--showformat=${db:Status-Abbrev}\\t${Package}\\t${Version}\\n",
         *("*nvidia*", "linux-image-*", "linux-modules-*", "linux-headers-*"),
     ),
     Source.DKMS: ("dkms", "status"),

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 
 from aibox.hardware import version
 
-# The first driver of each CUDA: toolkit 12.8 and older from their release notes, minor versions of
-# 13 run on any driver of 580 and newer.
-_FIRST_DRIVER = (((13, 0), (580, 65, 6)), ((12, 0), (525, 60, 13)), ((11, 0), (450, 80, 2)))
+# NVIDIA's page on CUDA compatibility: a driver runs every minor version of its major one. The first
+# toolkit of 13 came with that very driver.
+_FIRST_DRIVER = (((13, 0), (580, 65, 6)), ((12, 0), (525,)), ((11, 0), (450,)))
 _CONDITION = re.compile(r"^(\w+)(>=|<=|!=|=|<|>)(.+)$")
 _COMPARE: Mapping[str, Callable[[object, object], bool]] = {
     ">=": operator.ge,  # type: ignore[dict-item]
