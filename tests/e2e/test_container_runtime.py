@@ -7,8 +7,10 @@ everything else is the server's own. One journey: every test goes on where the o
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import io
 import os
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -45,6 +47,23 @@ pytestmark = [
 SERVES = "trap 'exit 0' TERM; echo up; while :; do sleep 600 & wait $!; done"
 DIES = "echo there is nothing to serve; exit 3"
 SHARED = "/var/tmp"  # the server's systemd mounts a /tmp of its own
+LOAD = """
+import resource, sys, time
+from pathlib import Path
+from aibox import loading
+from aibox.box.docker_engine import DockerEngine
+from aibox.box.filesystem import Filesystem
+from aibox.pins import ImagePin
+pin, tree = ImagePin.model_validate_json({pin!r}), Path({tree!r})
+said = []
+loading.run(
+    [pin], tree, "x86_64", engine=DockerEngine(Path(sys.argv[1])), filesystem=Filesystem(),
+    report=lambda progress: said.append((time.monotonic(), progress.message)),
+)
+turn = next(when for when, what in said if what.endswith("loading it into Docker"))
+print(turn - said[0][0], time.monotonic() - turn)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 # Docker of the server listens at a second place, which this side can see. In a container it may
 # not write to /proc/sys, and takes that for a reason not to start others.
 SECOND_SOCKET = """
@@ -119,7 +138,14 @@ def box() -> Iterator[Box]:
 def served(folder: Path) -> Iterator[Box]:
     root = folder / "aibox"
     root.mkdir()
-    options = ("--volume", "/var/lib/docker", "--volume", f"{folder}:{folder}")
+    options = (
+        "--volume",
+        "/var/lib/containerd",
+        "--volume",
+        "/var/lib/docker",
+        "--volume",
+        f"{folder}:{folder}",
+    )
     with (
         daemon(folder),
         server(folder, packages=DOCKER_PACKAGES, options=options) as host,
@@ -265,6 +291,30 @@ def unchecked(box: Box, wanted: Wanted) -> None:
     )
 
 
+def test_a_large_image_is_checked_and_loaded_in_little_memory(
+    box: Box, tmp_path: Path, figure: Callable[[str], None]
+) -> None:
+    content = tar({f"{number}": os.urandom(16 << 20) for number in range(8)})
+    image = make_image([content], layers=[gzip.compress(content, 1, mtime=0)])
+    size = len(image.layers[0]) / (1 << 20)
+    image.write(tmp_path / "tree/images/app")
+    script = LOAD.format(pin=pin(image).model_dump_json(), tree=str(tmp_path / "tree"))
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(box.root.parent / "docker.sock")],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "installer")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    checked, loaded, memory = map(float, done.stdout.split())
+    figure(
+        f"image of {size:.0f} MiB: checked with {size / checked:.0f} MiB/s, loaded into Docker "
+        f"with {size / loaded:.0f} MiB/s, {memory / 1024:.0f} MiB of memory"
+    )
+    assert memory < 128 * 1024
+    assert sweep(box.engine, []) == (tag_of("app", image.platform()),)
+
+
 # -- services -----------------------------------------------------------------------------------
 
 
@@ -332,7 +382,7 @@ def test_a_service_that_keeps_dying_is_named_and_a_rollback_heals(box: Box, imag
     with pytest.raises(Failed, match="web does not stay up") as caught:
         box.runtime().apply()
     assert "exit code 3: there is nothing to serve" in caught.value.context
-    assert "nothing to serve" in box.host.root("journalctl", "--unit", "aibox@web")
+    assert "nothing to serve" in box.host.root("journalctl", "--all", "--unit", "aibox@web")
     box.switch(2)
     box.runtime().apply()
     assert box.running()["web"].labels[INPUTS_LABEL] == "w2"
@@ -357,7 +407,7 @@ def test_a_container_that_outlived_its_unit_is_watched_again(box: Box) -> None:
 
 def test_stop_and_removal_leave_nothing_and_may_be_repeated(box: Box) -> None:
     box.runtime().stop()
-    assert box.running() == {}
+    assert (box.running(), box.states()) == ({}, {"qdrant": "stopped"})
     assert mounted_generations(box.root) == frozenset()
     box.runtime().stop()
     box.runtime().remove()

@@ -153,7 +153,7 @@ class Containers:
             "service-not-starting",
             f"the service {name} does not stay up",
             context=self._last_words(name, scene),
-            hint=f"read why with: journalctl --unit {unit_of(name).removesuffix('.service')}",
+            hint=f"read why with: journalctl --all --unit {unit_of(name).removesuffix('.service')}",
             fault=Fault.US,
         )
 

@@ -155,6 +155,6 @@ def _refused(verb: str, service: str, why: str) -> Failed:
         "unit-refused",
         f"systemd could not {verb} the service {service}",
         context=why[-300:] or unit,
-        hint=f"read why with: journalctl --unit {unit.removesuffix(_SUFFIX)}",
+        hint=f"read why with: journalctl --all --unit {unit.removesuffix(_SUFFIX)}",
         fault=Fault.HOST,
     )

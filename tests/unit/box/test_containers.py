@@ -97,7 +97,7 @@ def test_a_service_that_keeps_dying_is_named_with_its_last_words(host: HostDoubl
     assert caught.value.reference == "service-not-starting"
     assert "exit code 1" in caught.value.context
     assert "says why" in caught.value.context
-    assert caught.value.hint.endswith("journalctl --unit aibox@web")
+    assert caught.value.hint.endswith("journalctl --all --unit aibox@web")
     assert "start gateway" not in host.done
 
 

@@ -94,7 +94,7 @@ def test_a_refusal_names_the_unit_and_where_to_read_on(systemctl: SystemctlDoubl
     with pytest.raises(Failed, match="could not start the service web") as caught:
         SystemUnits().start("web")
     assert "Unit not found" in caught.value.context
-    assert caught.value.hint.endswith("journalctl --unit aibox@web")
+    assert caught.value.hint.endswith("journalctl --all --unit aibox@web")
 
 
 def test_a_host_without_an_answering_systemd_is_told(systemctl: SystemctlDouble) -> None:
