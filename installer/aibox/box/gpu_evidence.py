@@ -43,6 +43,11 @@ _ALWAYS: Mapping[Source, Sequence[str]] = {
     Source.DKMS: ("dkms", "status"),
     Source.FABRIC_MANAGER: ("nv-fabricmanager", "--version"),
 }
+# Hosts without dpkg: the same three columns; what is held there is another program's matter.
+_RPM = (
+    *("rpm", "--query", "--all", "--queryformat=ii \\t%{NAME}\\t%{VERSION}-%{RELEASE}\\n"),
+    *("*nvidia*", "kernel-core"),
+)
 _WITH_DRIVER: Mapping[Source, Sequence[str]] = {
     Source.CARDS: ("nvidia-smi", "-q"),
     Source.TOPOLOGY: ("nvidia-smi", "topo", "-m"),
@@ -110,6 +115,8 @@ def gather(
         heard.read(source, name)
     for source, command in (*_ALWAYS.items(), *_of_driver(machine, heard).items()):
         heard.ask(source, command)
+    if Source.PACKAGES not in heard.said:
+        heard.ask(Source.PACKAGES, _RPM)
     _units(heard)
     logs = _containers(heard)
     lost = _specification(heard)

@@ -21,7 +21,8 @@ from aibox.hardware import Fabric, PeerToPeer
 from aibox.preflight import Finding
 
 UNIT = "nvidia-fabricmanager.service"
-PACKAGE = "nvidia-fabricmanager"
+# Of Ubuntu and Debian, and of Red Hat; older ones bear the branch.
+PACKAGE = r"nvidia-fabric-?manager(-\d+)?"
 START = "start it: systemctl enable --now nvidia-fabricmanager"
 SAME = "let an installation bring the driver's own version: ./aibox install"
 _VERSION = re.compile(r"\d{3,4}\.\d{2,3}(?:\.\d{2})?")
@@ -54,7 +55,7 @@ def _manager_version(evidence: Evidence) -> Iterator[Finding]:
     packaged = (
         _VERSION.search(one.version)
         for one in texts.packages(evidence.text(Source.PACKAGES))
-        if re.fullmatch(rf"{PACKAGE}(-\d+)?", one.name)
+        if re.fullmatch(PACKAGE, one.name)
     )
     found = told or next(filter(None, packaged), None)
     if found is None or not evidence.machine.driver:

@@ -167,6 +167,16 @@ def test_that_nothing_was_found_is_an_answer(
     assert source not in found.refused
 
 
+def test_hosts_without_dpkg_have_their_packages_from_rpm(
+    programs: Programs, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (programs.folder / "dpkg-query").unlink()
+    programs.does("rpm", "echo 'ii x'")
+    (programs.folder / "cat").symlink_to("/bin/cat")
+    monkeypatch.setattr(gpu_evidence, "_path", lambda: str(programs.folder))
+    assert gather(root).text(Source.PACKAGES) == "ii x"
+
+
 def test_programs_that_are_not_installed_are_no_refusal(
     tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

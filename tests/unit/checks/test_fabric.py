@@ -42,6 +42,7 @@ def test_7_switches_want_fabric_manager(units: str, expected: list[Status], fix:
         (Source.FABRIC_MANAGER, "Fabric Manager version is : 550.54.15", BAD),
         (Source.PACKAGES, f"ii \tnvidia-fabricmanager-550\t{DRIVER}-1\n", GOOD),
         (Source.PACKAGES, "hi \tnvidia-fabricmanager\t550.90.07-1\n", BAD),
+        (Source.PACKAGES, "ii \tnvidia-fabric-manager\t550.90.07-1\n", BAD),
         (Source.PACKAGES, "", []),
     ],
 )
