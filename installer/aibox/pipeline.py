@@ -31,7 +31,7 @@ from aibox import preflight as judging
 from aibox import recover as recovery
 from aibox import status as reporting
 from aibox.assistant import Added, Assistant
-from aibox.box import guard, host
+from aibox.box import guard, host, resumption
 from aibox.box.runtime import Runtime
 from aibox.box.store import Store
 from aibox.box.transaction import Outcome, Transaction, staging
@@ -103,8 +103,7 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
             prepared = closing.enter_context(prepare(place, wish))
         if now is not None and _is_whole(store, now, prepared):
             _ready_host(place, store, prepared, lock_fd)
-            if prepared.for_server:
-                servers.provide(store, place.content, now.generation, place.report, lock_fd)
+            _ready_server(place, store, prepared, now.generation, action, lock_fd)
             done = _already(place, store, now, prepared)
         else:
             confirm(prepared.plan, now is None)
@@ -114,7 +113,24 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
             _ready_host(place, store, prepared, lock_fd)
             done = _install(place, store, prepared, action, lock_fd)
         _settle(store, prepared)
+        resumption.clear(store.filesystem, store.layout.root)
         return done
+
+
+def resume(place: Workplace) -> Outcome:
+    """Go on with an installation that waited for a reboot; the medium is not needed any more.
+
+    Raises `BadUsage` when none waits, `NeedsPerson` when the reboot has not been, and what
+    `install` raises.
+    """
+    with _recovered(place) as (store, lock):
+        waiting = servers.rebooted(store)
+        number, action = waiting.generation, waiting.action
+        servers.provide(store, place.content, number, action, place.report, lock)
+        try:
+            return _activate(place, store, number, action, None)
+        finally:
+            resumption.clear(store.filesystem, store.layout.root)
 
 
 def _ready_host(place: Workplace, store: Store, prepared: Prepared, lock: int) -> None:
@@ -123,6 +139,14 @@ def _ready_host(place: Workplace, store: Store, prepared: Prepared, lock: int) -
         servers.prepare(store, place.content, place.report, lock)
     else:
         provision.prepare(store, place.content, prepared.unit, place.report, lock)
+
+
+def _ready_server(
+    place: Workplace, store: Store, prepared: Prepared, number: int, action: Action, lock: int
+) -> None:
+    """What a server must have before a sealed generation can serve."""
+    if prepared.for_server:
+        servers.provide(store, place.content, number, action, place.report, lock)
 
 
 def _install(
@@ -137,8 +161,7 @@ def _install(
         provenance=material.provenance,
     ) as transaction:
         number = _stage(place, store, prepared)
-        if prepared.for_server:
-            servers.provide(store, place.content, number, place.report, lock)
+        _ready_server(place, store, prepared, number, action, lock)
         outcome = _activate(place, store, number, action, transaction)
     return Installed(number, plan, outcome)
 

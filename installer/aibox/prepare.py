@@ -297,6 +297,7 @@ def _site(wish: Wish, now: Current | None) -> Site:
     changes: dict[str, object] = {}
     if wish.port is not None:
         changes["server"] = Server(port=wish.port)
+        changes["container"] = base.container.model_copy(update={"port": wish.port})
     if wish.engine_url is not None:
         changes["engine"] = _engine(wish)
     elif wish.engine_model is not None or wish.engine_key_file is not None:

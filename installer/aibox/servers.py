@@ -14,16 +14,19 @@ from pathlib import Path
 from aibox import footing as footings
 from aibox import objects, playbooks
 from aibox import release as releases
-from aibox.box import footing, host
+from aibox.box import footing, host, resumption
+from aibox.box.resumption import Resumption
 from aibox.box.store import Store
 from aibox.bundle.packages import targets
 from aibox.content import Content
+from aibox.errors import BadUsage, Fault, NeedsPerson
 from aibox.lock import Role
 from aibox.pins import PackageSet
 from aibox.plan import Plan
 from aibox.preflight import Finding, ServerNeeds, Status, read_report, server_variables
 from aibox.profile import PackageRole
 from aibox.progress import Progress, Report
+from aibox.record import Action
 from aibox.release import Release
 from aibox.render import render_system_units
 from aibox.site import Site
@@ -52,6 +55,16 @@ class Reports:
         """All of them, of the roles that left any."""
         files = sorted(self.folder.glob("*.report.json"))
         return tuple(finding for path in files for finding in read_report(path))
+
+    def reasons_to_reboot(self) -> tuple[str, ...]:
+        """Why the roles want a reboot; they never do it themselves."""
+        outcomes = [json.loads(path.read_bytes()) for path in self.folder.glob("*.outcome.json")]
+        return tuple(
+            str(reason)
+            for outcome in outcomes
+            if outcome.get("reboot_required")
+            for reason in outcome.get("reboot_reasons", ())
+        )
 
 
 def judge(
@@ -108,11 +121,12 @@ def prepare(store: Store, content: Content, report: Report, lock: int) -> None:
 
 
 def provide(
-    store: Store, content: Content, number: int, report: Report, lock: int
-) -> tuple[Finding, ...]:
-    """Bring the server to what a sealed generation needs; what the roles found, for people.
+    store: Store, content: Content, number: int, action: Action, report: Report, lock: int
+) -> None:
+    """Bring the server to what a sealed generation needs. Safe to repeat.
 
-    `lock` is the descriptor of the box's lock. Safe to repeat.
+    `lock` is the descriptor of the box's lock. Raises `NeedsPerson` (`reboot-needed`) when only a
+    reboot brings what is missing: what waits for it is written down, and `rebooted` finds it.
     """
     made = releases.parse(store.manifest(number))
     folder = playbooks.run_folder(store)
@@ -128,11 +142,42 @@ def provide(
         "stack_units_source": str(units),
     }
     playbooks.run(content, "provision_server", folder, wanted, report, lock)
-    found = reports.read()
-    for finding in found:
+    for finding in reports.read():
         if finding.status is not Status.OK:
             report(Progress("provision", f"{finding.check}: {finding.found}; {finding.fix}"))
-    return found
+    if reasons := reports.reasons_to_reboot():
+        waiting = Resumption(generation=number, action=action, boot=store.boot, reasons=reasons)
+        resumption.write(store.filesystem, store.layout.root, waiting)
+        raise _reboot_needed(waiting)
+
+
+def rebooted(store: Store) -> Resumption:
+    """The installation that waited for this boot.
+
+    Raises `BadUsage` when none waits, `NeedsPerson` when the reboot has not been.
+    """
+    waiting = resumption.read(store.layout.root)
+    if waiting is None or waiting.generation not in store.generations():
+        raise BadUsage(
+            "nothing-to-resume",
+            "no installation waits for a reboot",
+            context=str(store.layout.root),
+            hint="see what runs: ./aibox status",
+            fault=Fault.YOU,
+        )
+    if waiting.boot == store.boot:
+        raise _reboot_needed(waiting)
+    return waiting
+
+
+def _reboot_needed(waiting: Resumption) -> NeedsPerson:
+    return NeedsPerson(
+        "reboot-needed",
+        "the installation goes on by itself after a reboot of the server, and not before",
+        context="; ".join(waiting.reasons),
+        hint="reboot it now: sudo systemctl reboot",
+        fault=Fault.HOST,
+    )
 
 
 def remove(store: Store, content: Content, report: Report, lock: int, *, purge: bool) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from aibox import pipeline
 from aibox import plan as plans
+from aibox.box.transaction import Outcome
 from aibox.cli import choice, media, show
 from aibox.cli.options import (
     AllowDowngrade,
@@ -53,9 +54,18 @@ def install(
     allow_downgrade: AllowDowngrade = False,
     allow_expired: AllowExpired = False,
     yes: Yes = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on after a reboot; the server does so by itself."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Install a box, or bring it to what the options say. Safe to run again."""
+    if resume:
+        with show.progress() as report:
+            outcome = pipeline.resume(workplace(report))
+        _tell_outcome(outcome, as_json)
+        return
     wish = Wish(profile, lockfile, inventory, port, engine_url, engine_model, engine_key_file)
     terms = media.terms_of(
         root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
@@ -107,10 +117,14 @@ def rollback(
     """Serve an earlier generation again. Nothing is copied."""
     with show.progress() as report:
         outcome = pipeline.rollback(workplace(report), to)
+    _tell_outcome(outcome, as_json)
+
+
+def _tell_outcome(outcome: Outcome, as_json: bool) -> None:
     if as_json:
         show.data({"generation": outcome.serving, "outcome": outcome.result.value})
     else:
-        show.note(f"generation {outcome.serving} serves again; both facts are in: ./aibox history")
+        show.note(f"generation {outcome.serving} serves; the facts are in: ./aibox history")
 
 
 def recover(as_json: AsJson = False) -> None:
