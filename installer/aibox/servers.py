@@ -139,6 +139,8 @@ def provide(
         **_layout(store, number),
         **_packages(store, made, number),
         "container_runtime_report": reports.of("container_runtime.report"),
+        "nvidia_driver_report": reports.of("nvidia_driver.report"),
+        "nvidia_driver_outcome": reports.of("nvidia_driver.outcome"),
         "stack_units_source": str(units),
     }
     playbooks.run(content, "provision_server", folder, wanted, report, lock)
@@ -227,6 +229,7 @@ def _packages(store: Store, made: Release, number: int) -> dict[str, object]:
         if item.target == here and item.name in made.package_roles
     ]
     runtime = _of(made, PackageRole.CONTAINER_RUNTIME, sets)
+    driver = _of(made, PackageRole.NVIDIA_DRIVER, sets) if made.hardware else []
     return {
         "server_state": str(store.layout.root / STATE),
         "server_repositories": [
@@ -238,7 +241,9 @@ def _packages(store: Store, made: Release, number: int) -> dict[str, object]:
             }
             for item in sets
         ],
+        "server_installs_driver": bool(driver),
         **(_container_runtime(runtime[0]) if runtime else {}),
+        **(_driver(driver[0], made) if driver else {}),
     }
 
 
@@ -250,6 +255,21 @@ def _container_runtime(item: PackageSet) -> dict[str, object]:
         "container_runtime_engine_packages": [n for n in item.wanted if n not in compose],
         "container_runtime_compose_packages": compose,
         "container_runtime_held": list(item.wanted),
+    }
+
+
+def _driver(item: PackageSet, made: Release) -> dict[str, object]:
+    hardware = made.hardware
+    if hardware is None:
+        return {}
+    return {
+        "nvidia_driver_repository": item.name,
+        "nvidia_driver_format": item.format.value,
+        "nvidia_driver_available": [f"{one.name}={one.version}" for one in item.packages],
+        "nvidia_driver_branch": hardware.driver_branch,
+        "nvidia_driver_modules": hardware.modules.value,
+        "nvidia_driver_fabric": hardware.fabric.value,
+        "nvidia_driver_floor": hardware.driver_min,
     }
 
 
