@@ -10,8 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
-from aibox import content, lock
+import pin_examples
+import stack_examples as stacks
+from aibox import content, lock, release
 from aibox import profile as profiles
 from aibox.hardware import Fabric, Hardware, Modules, Quantisation, version
 from aibox.pins import ModelPin
@@ -199,3 +202,23 @@ def test_models_and_images_from_elsewhere_are_pinned(name: str) -> None:
     for image in profile.image:
         # The application's image is made here, not fetched.
         assert image.name == "app" or images[image.name] == image.reference
+
+
+@pytest.mark.parametrize("name", WITH_GPUS)
+def test_what_is_rendered_gives_every_gpu_to_the_engine_and_each_is_used(name: str) -> None:
+    """With made-up digests: nobody has looked up the images yet."""
+    profile = WITH_GPUS[name]
+    made = release.make(LOCK, profile)
+    images = tuple(
+        pin.model_copy(update={"platforms": (pin_examples.platform(seed=pin.name),)})
+        for pin in made.images
+    )
+    files = stacks.rendered(made.model_copy(update={"images": images})).files
+    chat = yaml.safe_load(files["config/compose.yaml"])["services"]["chat"]
+    (devices,) = chat["deploy"]["resources"]["reservations"]["devices"]
+    count = wanted(profile).count
+    assert devices["driver"] == "cdi"
+    assert devices["device_ids"] == [f"nvidia.com/gpu={index}" for index in range(count)]
+    served = yaml.safe_load(files["config/chat.serve.yaml"])
+    assert served["tensor-parallel-size"] * served.get("pipeline-parallel-size", 1) == count
+    assert served["max-model-len"] == profile.serving["chat"].arguments["max-model-len"]
