@@ -75,18 +75,16 @@ def apt(repository: Repository, *words: str) -> str:
 
 
 @needs_apt
-def test_the_folder_is_known_once_apart_from_the_host_and_forgotten(
+def test_the_folder_is_known_apart_from_the_host_and_forgotten(
     runs: Runs, repository: Repository
 ) -> None:
-    assert play(runs, "create", repository.variables()) == 1
+    play(runs, "create", repository.variables())
     assert "Inst aibox-test-tool" in apt(repository, "--simulate", "install", "aibox-test-tool")
     assert "Unable to locate package" in apt(repository, "--simulate", "install", "cowsay")
     assert apt(repository, "indextargets", "--format", "$(SITE)|$(REPO_URI)").count("file:") >= 1
     assert "://" not in apt(repository, "indextargets", "--format", "$(REPO_URI)")
-    assert play(runs, "create", repository.variables()) == 0
-    assert play(runs, "remove", repository.variables()) == 1
+    play(runs, "remove", repository.variables())
     assert list(repository.state.iterdir()) == []
-    assert play(runs, "remove", repository.variables()) == 0
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +117,9 @@ def test_what_is_written_is_private_under_any_umask(
     assert stat.S_IMODE(repository.work.stat().st_mode) == 0o700
 
 
-def test_check_mode_says_that_the_folder_is_yet_to_come(runs: Runs) -> None:
+def test_check_mode_makes_nothing_where_the_folder_is_yet_to_come(runs: Runs) -> None:
     virgin = Repository(runs.folder / "nowhere", runs.folder / "state")
-    assert play(runs, "create", virgin.variables(), check=True) == 1
+    play(runs, "create", virgin.variables(), check=True)
     assert not virgin.state.exists()
 
 
@@ -199,14 +197,14 @@ def test_where_nothing_was_brought_nothing_is_uninstalled(runs: Runs) -> None:
 
 
 @needs_dnf
-def test_dnf_knows_the_folder_once_and_refuses_another_key(runs: Runs, key_folder: Path) -> None:
+def test_dnf_knows_the_folder_and_refuses_another_key(runs: Runs, key_folder: Path) -> None:
     plain = runs.folder / "plain"
     plain.mkdir()
     made = [make_rpm(runs.folder, "aibox-test-tool")]
     publish_rpms(plain, made, a_key(key_folder))
     source = plain.rename(runs.folder / STRANGE)
     repository = Repository(source, runs.folder / "state", "rpm")
-    assert play(runs, "create", repository.variables()) == 1
+    play(runs, "create", repository.variables())
     given = repository.variables(
         offline_repo_owner="test", offline_repo_packages=["aibox-test-tool"]
     )
