@@ -81,7 +81,8 @@ def render(
         "environment": environment,
         "inputs": inputs,
     }
-    files = {path: _fill(name, templates, {**context, **own}) for path, name in FILES.items()}
+    filled = _Templates(templates)
+    files = {path: filled.fill(name, {**context, **own}) for path, name in FILES.items()}
     return Rendered(files, inputs)
 
 
@@ -98,7 +99,7 @@ class _Containers:
     ) -> None:
         self._release = release
         self._site = site
-        self._templates = templates
+        self._templates = _Templates(templates)
         self._architecture = architecture
         self._context = {
             **context,
@@ -152,17 +153,18 @@ class _Containers:
         return digest.canonical_json(made.model_dump(mode="json")) + b"\n"
 
     def _fill(self, name: str, values: Mapping[str, object]) -> bytes:
-        return _fill(name, self._templates, {**self._context, **values})
+        return self._templates.fill(name, {**self._context, **values})
 
 
 def render_unit(templates: Mapping[str, bytes], root: str, launcher: str) -> bytes:
     """The systemd user unit that starts the box after a reboot; absolute host paths."""
-    return _fill(UNIT, templates, {"root": root, "launcher": launcher})
+    return _Templates(templates).fill(UNIT, {"root": root, "launcher": launcher})
 
 
 def render_system_units(templates: Mapping[str, bytes], root: str) -> dict[str, bytes]:
     """The units of a server by name, for the role stack_units; `root` is the box root there."""
-    return {name: _fill(f"container/{name}.j2", templates, {"root": root}) for name in SYSTEM_UNITS}
+    filled = _Templates(templates)
+    return {name: filled.fill(f"container/{name}.j2", {"root": root}) for name in SYSTEM_UNITS}
 
 
 def service_inputs(release: Release, site: Site, environment: str) -> dict[str, str]:
@@ -204,29 +206,35 @@ def _embedding(release: Release, site: Site) -> dict[str, object] | None:
     return {**release.embedding.model_dump(mode="json"), "url": site.embedding.url}
 
 
-def _fill(name: str, templates: Mapping[str, bytes], context: Mapping[str, object]) -> bytes:
-    environment = jinja2.Environment(
-        undefined=jinja2.StrictUndefined,
-        autoescape=False,  # noqa: S701 - TOML, ini and unit files, quoted by the filters below
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        loader=jinja2.FunctionLoader(_reader(templates)),
-    )
-    environment.filters |= {"toml": toml_value, "json": json_value, "compose": compose_value}
-    try:
-        return environment.from_string(templates[name].decode()).render(context).encode()
-    except (KeyError, UnicodeDecodeError, jinja2.TemplateError) as error:
-        raise Failed(
-            "template-broken",
-            f"the template {name} cannot be rendered: {error}",
-            hint="check the release's templates, then: ./aibox lock --check",
-            fault=Fault.US,
-        ) from error
+class _Templates:
+    """The release's own templates; what one imports is found among them as well."""
+
+    def __init__(self, templates: Mapping[str, bytes]) -> None:
+        self._environment = jinja2.Environment(
+            undefined=jinja2.StrictUndefined,
+            autoescape=False,  # noqa: S701 - quoted by the filters below, as each format has it
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+            loader=jinja2.FunctionLoader(_reader(templates)),
+        )
+        filters = {"toml": toml_value, "json": json_value, "compose": compose_value}
+        self._environment.filters |= filters
+
+    def fill(self, name: str, context: Mapping[str, object]) -> bytes:
+        """One of them filled; raises `Failed` (`template-broken`)."""
+        try:
+            return self._environment.get_template(name).render(context).encode()
+        except (UnicodeDecodeError, jinja2.TemplateError) as error:
+            raise Failed(
+                "template-broken",
+                f"the template {name} cannot be rendered: {error}",
+                hint="check the release's templates, then: ./aibox lock --check",
+                fault=Fault.US,
+            ) from error
 
 
 def _reader(templates: Mapping[str, bytes]) -> Callable[[str], str | None]:
-    """How a template finds what it imports: among the release's own."""
     return lambda name: templates[name].decode() if name in templates else None
 
 

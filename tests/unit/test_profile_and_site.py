@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -37,8 +38,18 @@ def test_an_unknown_profile_key_is_refused_with_its_path() -> None:
         profile(PROFILE.replace("[requires]", "[requires]\ngpus = 2"))
 
 
-def test_the_example_inventory_loads() -> None:
-    assert sites.load(CONTENT.root / "inventory.example").engine.kind == "openai"
+def test_the_example_inventory_loads_and_shows_every_key() -> None:
+    path = CONTENT.root / "inventory.example"
+    assert sites.load(path).engine.kind == "openai"
+    shown = tomllib.loads(path.read_text(encoding="utf-8"))
+    assert set(shown) == set(Site.model_fields)
+    for name, model in (
+        ("server", sites.Server),
+        ("engine", sites.Engine),
+        ("embedding", sites.EmbeddingEndpoint),
+        ("container", sites.Container),
+    ):
+        assert set(shown[name]) == set(model.model_fields), name
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,24 @@ def test_the_example_inventory_loads() -> None:
         ('version = 1\n[engine]\nurl = "http://x/v1"', "engine"),
         ('version = 1\n[engine]\nkind = "openai"\nmodel = "m"\nurl = "file:///x"', "engine.url"),
         ('version = 1\n[engine]\napi_key = "s3cret"', "engine.api_key"),
+        ("version = 1\n[container]\nport = 0", "container.port"),
+        ('version = 1\n[container]\naddress = "box.example"', "container.address"),
+        ('version = 1\n[container]\nnames = ["Box.example"]', "container.names[0]"),
+        ('version = 1\n[container]\nnames = ["https://box.example"]', "container.names[0]"),
+        ('version = 1\n[container]\nnames = ["*.example"]', "container.names[0]"),
+        ('version = 1\n[container]\nnames = ["2001:db8::0:1"]', "container.names[0]"),
+        ('version = 1\n[container]\nnames = ["a{env.X}"]', "container.names[0]"),
+        ('version = 1\n[container]\nnames = ["a.b", "a.b"]', "there twice"),
+        ('version = 1\n[container]\nnames = ["192.0.2.1", "192.0.2.2"]', "only one address"),
+        ('version = 1\n[container]\nnames = ["localhost"]', "is always there"),
+        ('version = 1\n[container]\ncertificate_file = "/a.pem"', "need one another"),
+        (
+            'version = 1\n[container]\ncertificate_file = "/a.pem"\nkey_file = "/k"',
+            "a certificate needs names",
+        ),
+        ('version = 1\n[container]\nkey_file = "k.pem"', "container.key_file"),
+        ("version = 1\n[container]\nmemory_mib = { web = 1 }", "container.memory_mib.web"),
+        ("version = 1\n[container]\ncolour = 1", "container.colour"),
         ("version = 9", "version 9"),
     ],
 )

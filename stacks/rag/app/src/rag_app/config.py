@@ -154,12 +154,13 @@ class Embedding(_Section):
     """An OpenAI-compatible `/v1/embeddings` endpoint serving the release's embedding model.
 
     Cosine similarities count as evidence 0 at `similarity_floor` and 1 at `similarity_ceiling`;
-    where these lie depends on the model. `in_box` as for the engine.
+    where these lie depends on the model. `in_box` and `api_key_file` as for the engine.
     """
 
     url: str
     model: str
     dimension: Annotated[int, Field(ge=1)]
+    api_key_file: Path | None = None
     similarity_floor: Annotated[float, Field(ge=-1, le=1)] = 0.4
     similarity_ceiling: Annotated[float, Field(ge=-1, le=1)] = 0.8
     in_box: bool = False

@@ -10,6 +10,7 @@ import orjson
 
 from rag_app.config import Embedding
 from rag_app.errors import EmbeddingFailed
+from rag_app.key_file import read_key
 
 BATCH = 64
 _INGEST_TIMEOUT_S = 120.0
@@ -17,14 +18,20 @@ _QUESTION_TIMEOUT_S = 5.0
 
 
 class EmbeddingClient:
-    """Vectors of texts; `config.url` ends before `/embeddings`. Raises `EmbeddingFailed`."""
+    """Vectors of texts; `config.url` ends before `/embeddings`. Raises `EmbeddingFailed`.
+
+    Making one raises `ConfigError` for a key file that others can read.
+    """
 
     def __init__(self, config: Embedding) -> None:
         self._config = config
         self._url = f"{config.url.rstrip('/')}/embeddings"
         # No proxy out of the environment: what rag.toml says is all that counts.
-        self._async = httpx.AsyncClient(timeout=_QUESTION_TIMEOUT_S, trust_env=False)
-        self._sync = httpx.Client(timeout=_INGEST_TIMEOUT_S, trust_env=False)
+        headers = _headers(config)
+        self._async = httpx.AsyncClient(
+            timeout=_QUESTION_TIMEOUT_S, trust_env=False, headers=headers
+        )
+        self._sync = httpx.Client(timeout=_INGEST_TIMEOUT_S, trust_env=False, headers=headers)
 
     def passages(self, texts: Sequence[str]) -> list[tuple[float, ...]]:
         """One vector of `config.dimension` numbers for each text, in batches of `BATCH`."""
@@ -73,3 +80,10 @@ class EmbeddingClient:
                 f"the embedding model did not send {number} vectors of {self._config.dimension}"
             )
         return vectors
+
+
+def _headers(config: Embedding) -> dict[str, str]:
+    if config.api_key_file is None:
+        return {}
+    key = read_key(config.api_key_file, "embedding.api_key_file")
+    return {"authorization": f"Bearer {key}"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from async_helpers import run
 from loopback import serving
@@ -13,7 +15,7 @@ from starlette.routing import Route
 
 from rag_app.config import Embedding
 from rag_app.embedding import BATCH, EmbeddingClient
-from rag_app.errors import EmbeddingFailed
+from rag_app.errors import ConfigError, EmbeddingFailed
 
 
 def client(url: str, dimension: int = 2) -> EmbeddingClient:
@@ -25,10 +27,12 @@ class EndpointDouble:
 
     def __init__(self) -> None:
         self.batches: list[int] = []
+        self.keys: list[str | None] = []
         self.reply: Response | None = None
 
     async def __call__(self, request: Request) -> Response:
         body = await request.json()
+        self.keys.append(request.headers.get("authorization"))
         assert body["model"] == "m"
         self.batches.append(len(body["input"]))
         data = [
@@ -70,6 +74,23 @@ def test_a_misbehaving_endpoint_is_a_failure_in_words(reply: Response, reason: s
     endpoint.reply = reply
     with serving(endpoint.application()) as url, pytest.raises(EmbeddingFailed, match=reason):
         client(url).passages(["text"])
+
+
+def test_the_key_comes_from_a_file_that_is_closed(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123\n")
+    key.chmod(0o600)
+    endpoint = EndpointDouble()
+    with serving(endpoint.application()) as url:
+        config = Embedding(url=f"{url}/v1", model="m", dimension=2, api_key_file=key)
+        both = EmbeddingClient(config)
+        both.passages(["text"])
+        run(both.question("text"))
+        client(url).passages(["text"])
+    assert endpoint.keys == ["Bearer 0123", "Bearer 0123", None]
+    key.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"embedding\.api_key_file"):
+        EmbeddingClient(config)
 
 
 def test_no_endpoint_is_a_failure_in_words() -> None:

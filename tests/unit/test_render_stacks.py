@@ -1,0 +1,325 @@
+"""What is rendered for containers: hardened throughout, no secret in it, restarts what changed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+import pin_examples
+import stack_examples as stacks
+from aibox import footing
+from aibox.errors import BadUsage
+from aibox.footing import Footing
+from aibox.render import compose_value
+from aibox.site import Container, EmbeddingEndpoint, Engine, Site
+from examples import LOCK
+from rag_app.config import Config
+
+FULL = stacks.profile_text(
+    stacks.CHAT + stacks.EMBEDDING, (*stacks.SERVICES, "embedding", "rerank")
+)
+GPU = stacks.profile_text(stacks.ON_GPUS, extra=stacks.HARDWARE)
+SITE = Site(container=Container(names=("box.example.org", "192.0.2.10")))
+EMBEDDED = LOCK.replace("[embedding]", '[embedding.cpu]\nmodel = "vectors"\ndimension = 3')
+
+
+def compose(text: str | None = None, site: Site = SITE, **images: Any) -> dict[str, Any]:
+    made = stacks.rendered(stacks.release(text, **images), site)
+    return dict(yaml.safe_load(made.files["config/compose.yaml"]))
+
+
+@pytest.mark.parametrize("text", [None, FULL, GPU], ids=["cpu", "all", "gpu"])
+def test_every_service_is_hardened(text: str | None) -> None:
+    read = compose(text)
+    for name, service in read["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "gateway" else [])
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert re.fullmatch(r"7000[1-6]:7000[1-6]", service["user"]), name
+        assert service["restart"] == "no", name
+        assert service["pull_policy"] == "never", name
+        assert int(service["mem_limit"].removesuffix("m")) > 0, name
+        assert service["memswap_limit"] == service["mem_limit"], name
+        assert service["pids_limit"] > 0, name
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}, name
+        assert service["dns"] == ["127.0.0.1"], name
+        assert service["stop_grace_period"].endswith("s"), name
+        assert "healthcheck" in service, name
+        assert re.fullmatch(r"aibox/[a-z0-9.-]+:[0-9a-f]{16}", service["image"]), name
+        refused = {"privileged", "network_mode", "pid", "ipc", "userns_mode", "devices", "build"}
+        assert not refused & set(service), name
+
+
+def test_nothing_but_the_gateway_can_be_reached_or_reaches_out() -> None:
+    read = compose(FULL)
+    assert read["networks"]["inside"] == {"internal": True}
+    options = read["networks"]["outside"]["driver_opts"]
+    assert options == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    for name, service in read["services"].items():
+        on = ["inside", "outside"] if name == "gateway" else ["inside"]
+        assert service["networks"] == on, name
+        assert ("ports" in service) == (name == "gateway")
+
+
+def test_only_folders_of_the_box_are_mounted_and_few_can_be_written() -> None:
+    writable = set()
+    for name, service in compose(FULL)["services"].items():
+        for mount in service.get("volumes", []):
+            assert mount["type"] == "bind"
+            assert mount["bind"] == {"create_host_path": False}
+            assert re.fullmatch(
+                r"(\.\./(config|tree)|\.\./\.\./(data|tls|cache))/\S+", mount["source"]
+            )
+            if not mount["read_only"]:
+                writable.add((name, mount["source"].split("/")[2]))
+    assert writable == {
+        ("gateway", "tls"),
+        *((name, "data") for name in ("web", "ingest", "qdrant")),
+        *((name, "cache") for name in ("chat", "embedding", "rerank")),
+    }
+
+
+def test_each_reads_its_own_secrets_alone() -> None:
+    read = compose(FULL)
+    readers = {
+        name: sorted(item["source"] for item in service.get("secrets", []))
+        for name, service in read["services"].items()
+    }
+    assert readers == {
+        "gateway": [],
+        "web": ["app.chat-api-key", "app.embedding-api-key", "app.qdrant-api-key"],
+        "ingest": ["app.embedding-api-key", "app.qdrant-api-key"],
+        "qdrant": ["qdrant.qdrant-api-key"],
+        **{name: [f"{name}.{name}-api-key"] for name in ("chat", "embedding", "rerank")},
+    }
+    for name, secret in read["secrets"].items():
+        reader, key = name.split(".")
+        assert secret == {"file": f"../../secrets/{reader}/{key}"}
+
+
+def test_the_footing_makes_what_the_services_need() -> None:
+    made = stacks.rendered(stacks.release(FULL), SITE)
+    needed = Footing.model_validate(json.loads(made.files["config/footing.json"]))
+    read = yaml.safe_load(made.files["config/compose.yaml"])
+    owner = {folder.path: needed.users[folder.user] for folder in needed.folders}
+    for service in read["services"].values():
+        for mount in service.get("volumes", []):
+            if not mount["read_only"]:
+                path = mount["source"].removeprefix("../../")
+                assert f"{owner[path]}:{owner[path]}" == service["user"]
+    files = {
+        f"../../{footing.path_of_secret(r, s.name)}" for s in needed.secrets for r in s.readers
+    }
+    assert {secret["file"] for secret in read["secrets"].values()} == files
+    assert len(set(needed.users.values())) == len(needed.users)
+
+
+@pytest.mark.parametrize("text", [None, FULL, GPU], ids=["cpu", "all", "gpu"])
+def test_rendering_is_deterministic_and_every_file_can_be_read(text: str | None) -> None:
+    made = stacks.rendered(stacks.release(text), SITE)
+    assert made == stacks.rendered(stacks.release(text), SITE)
+    for path, data in made.files.items():
+        match path.rpartition(".")[2]:
+            case "yaml":
+                assert yaml.safe_load(data), path
+            case "toml":
+                Config.model_validate(tomllib.loads(data.decode()))
+            case "json":
+                assert json.loads(data), path
+            case "py":
+                ast.parse(data)
+            case _:
+                assert path == "config/Caddyfile"
+    assert not [path for path in made.files if "supervisord" in path]
+
+
+def test_the_engine_gets_the_boxs_choices_and_the_locked_arguments() -> None:
+    made = stacks.rendered(stacks.release(GPU), SITE)
+    assert yaml.safe_load(made.files["config/chat.serve.yaml"]) == {
+        "model": "/model",
+        "served-model-name": ["small"],
+        "runner": "generate",
+        "host": "0.0.0.0",
+        "port": 8000,
+        "tensor-parallel-size": 2,
+        "chat-template": "/model/chat_template.jinja",
+        "disable-fastapi-docs": True,
+        "disable-uvicorn-access-log": True,
+        "shutdown-timeout": 120,
+        "enforce-eager": True,
+        "max-model-len": 1024,
+    }
+    chat = yaml.safe_load(made.files["config/compose.yaml"])["services"]["chat"]
+    (device,) = chat["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {
+        "driver": "cdi",
+        "capabilities": ["gpu"],
+        "device_ids": ["nvidia.com/gpu=0", "nvidia.com/gpu=1"],
+    }
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "VLLM_NO_USAGE_STATS", "DO_NOT_TRACK"):
+        assert chat["environment"][name] == "1"
+
+
+def test_an_engine_on_the_cpu_has_no_device() -> None:
+    chat = compose()["services"]["chat"]
+    assert "deploy" not in chat
+    assert chat["environment"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
+
+
+def test_the_application_asks_the_box_itself() -> None:
+    made = stacks.rendered(stacks.release(FULL, EMBEDDED), SITE)
+    read = Config.model_validate(tomllib.loads(made.files["config/rag.toml"].decode()))
+    assert (read.server.behind_gateway, read.server.allowed_hosts) == (True, ("*",))
+    assert (read.engine.url, read.engine.model) == ("http://chat:8000/v1", "small")
+    assert str(read.engine.api_key_file) == "/run/secrets/chat-api-key"
+    assert (read.vectors.kind, read.vectors.url) == ("server", "http://qdrant:6333")
+    assert read.embedding is not None
+    assert (read.embedding.url, read.embedding.in_box) == ("http://embedding:8000/v1", True)
+
+
+def test_an_endpoint_of_the_site_opens_a_way_for_who_asks_it_and_nobody_else() -> None:
+    engine = Engine(kind="openai", url="http://192.0.2.7/v1", model="m", api_key_file="/etc/key")
+    read = compose(site=Site(engine=engine))
+    on = {name: service["networks"] for name, service in read["services"].items()}
+    assert on["web"] == ["inside", "elsewhere"]
+    assert on["ingest"] == ["inside"]
+    assert "app.site-engine-api-key" in read["secrets"]
+    made = stacks.rendered(stacks.release(FULL, EMBEDDED), Site())
+    assert "elsewhere" not in yaml.safe_load(made.files["config/compose.yaml"])["networks"]
+    without = stacks.profile_text()
+    site = Site(embedding=EmbeddingEndpoint(url="http://192.0.2.7/v1"))
+    made = stacks.rendered(stacks.release(without, EMBEDDED), site)
+    services = yaml.safe_load(made.files["config/compose.yaml"])["services"]
+    assert services["ingest"]["networks"] == ["inside", "elsewhere"]
+
+
+# -- what is made anew --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "restarted"),
+    [
+        ("top_k = 6", "top_k = 5", {"web"}),
+        ("chunk_size = 600", "chunk_size = 500", {"web", "ingest"}),
+        ("How do I roll back?", "How can I roll back?", {"web"}),
+    ],
+)
+def test_a_changed_value_restarts_who_reads_it(old: str, new: str, restarted: set[str]) -> None:
+    after = stacks.rendered(stacks.release(lock_text=LOCK.replace(old, new)))
+    assert stacks.changed(stacks.rendered(), after) == restarted
+
+
+@pytest.mark.parametrize("change", ["max-model-len = 1024", "memory_mib = 8000"])
+def test_another_argument_restarts_the_engine_and_who_tells_the_release(change: str) -> None:
+    text = stacks.profile_text().replace(change, change + "0")
+    assert stacks.changed(stacks.rendered(), stacks.rendered(stacks.release(text))) == {
+        "chat",
+        "web",
+    }
+
+
+@pytest.mark.parametrize(
+    ("image", "services"),
+    [("gateway", {"gateway"}), ("qdrant", {"qdrant"}), ("app", {"ingest"}), ("vllm", {"chat"})],
+)
+def test_another_image_restarts_its_own_services(image: str, services: set[str]) -> None:
+    platform = pin_examples.platform(seed="another")
+    after = stacks.rendered(stacks.release(**{image: {"platforms": (platform,)}}))
+    assert stacks.changed(stacks.rendered(), after) == services | {"web"}
+
+
+@pytest.mark.parametrize(
+    ("site", "restarted"),
+    [
+        (Container(port=8443), {"gateway"}),
+        (Container(address="192.0.2.10"), {"gateway"}),
+        (Container(names=("box.example.org",)), {"gateway"}),
+        (Container(air_gapped=True), set()),
+        (Container(memory_mib={"qdrant": 9000}), {"qdrant"}),
+    ],
+)
+def test_a_changed_place_restarts_who_stands_in_it(site: Container, restarted: set[str]) -> None:
+    before = stacks.rendered(site=Site())
+    assert stacks.changed(before, stacks.rendered(site=Site(container=site))) == restarted
+
+
+def test_a_changed_certificate_restarts_the_gateway_alone() -> None:
+    container = Container(names=("a.example",), certificate_file="/c.pem", key_file="/k.pem")
+    site = Site(container=container)
+    before = stacks.rendered(site=site, certificate="c" * 64)
+    assert stacks.changed(before, stacks.rendered(site=site, certificate="d" * 64)) == {"gateway"}
+
+
+def test_another_machine_runs_other_images() -> None:
+    arm = {"platforms": (pin_examples.platform(), pin_examples.platform("linux/arm64"))}
+    made = stacks.release(**dict.fromkeys(stacks.IMAGES, arm))
+    images = [
+        {s["image"] for s in yaml.safe_load(r.files["config/compose.yaml"])["services"].values()}
+        for r in (stacks.rendered(made), stacks.rendered(made, architecture="aarch64"))
+    ]
+    assert not images[0] & images[1]
+    with pytest.raises(BadUsage, match="aarch64"):
+        stacks.rendered(architecture="aarch64")
+
+
+def test_a_limit_for_nobody_is_refused() -> None:
+    with pytest.raises(BadUsage, match="'grafana'"):
+        stacks.rendered(site=Site(container=Container(memory_mib={"grafana": 100})))
+
+
+# -- hostile values -----------------------------------------------------------------------------
+
+NASTY = st.text(st.sampled_from("a\"'\n\r\t\\{}$%#: -[]&*!|>`\x00\x7f é한"), max_size=30)
+HOSTILE = NASTY.map(lambda text: f"http://x/{text}")
+
+
+@given(NASTY)
+@settings(max_examples=50, deadline=None)
+def test_a_hostile_name_never_reaches_the_gateway(name: str) -> None:
+    try:
+        container = Container(names=(name,))
+    except ValidationError:
+        return
+    assert re.fullmatch(r"[a-z0-9.-]+|[0-9a-f:.]+", container.names[0])
+
+
+@given(NASTY)
+@settings(max_examples=12, deadline=None)
+def test_hostile_text_stays_text_wherever_it_is_written(text: str) -> None:
+    engine = Engine.model_construct(kind="openai", url="http://x/v1", model=text, api_key_file="")
+    site = Site.model_construct(**{**dict(SITE), "engine": engine})
+    made = stacks.rendered(site=site)
+    read = tomllib.loads(made.files["config/rag.toml"].decode())
+    assert read["engine"]["model"] == text
+    assert set(yaml.safe_load(made.files["config/compose.yaml"])["services"]) == set(
+        stacks.SERVICES
+    )
+
+
+@given(NASTY)
+@settings(max_examples=12, deadline=None)
+def test_hostile_arguments_stay_one_argument(text: str) -> None:
+    release = stacks.release()
+    chat = release.serving["chat"]
+    chat = chat.model_copy(update={"arguments": {"dtype": text, "speculative-config": {"m": text}}})
+    made = stacks.rendered(release.model_copy(update={"serving": {"chat": chat}}))
+    read = yaml.safe_load(made.files["config/chat.serve.yaml"])
+    assert (read["dtype"], read["speculative-config"]) == (text, {"m": text})
+    assert read["host"] == "0.0.0.0"
+    assert set(yaml.safe_load(made.files["config/compose.yaml"])["services"]) == set(
+        stacks.SERVICES
+    )
+
+
+def test_a_dollar_is_not_composes_own() -> None:
+    assert compose_value("a$b${HOME}") == '"a$$b$${HOME}"'
