@@ -10,6 +10,7 @@ from typing import Any
 
 from aibox import digest, footing, objects
 from aibox.errors import BadUsage, Fault
+from aibox.hardware import PeerToPeer
 from aibox.lock import Role
 from aibox.pins import ImagePin
 from aibox.release import Release
@@ -120,6 +121,7 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
         "key": footing.key_of(service),
         "cache": cache(release, service, architecture),
         "cdi_devices": [f"nvidia.com/gpu={index}" for index in served.gpus],
+        "without_peers": len(served.gpus) > 1 and _are_apart(release),
         "tensor_parallel": served.tensor_parallel,
         "chat_template": _chat_template(release, served),
         "arguments": dict(sorted(arguments.items())),
@@ -128,6 +130,11 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
         "ready_deadline_s": int(release.gate.ready_deadline_s),
         "question": _question(service, served),
     }
+
+
+def _are_apart(release: Release) -> bool:
+    """Whether the GPUs do not reach one another's memory."""
+    return release.hardware is not None and release.hardware.peer_to_peer is PeerToPeer.OFF
 
 
 def cache(release: Release, service: str, architecture: str) -> str:

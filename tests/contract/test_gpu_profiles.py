@@ -16,7 +16,7 @@ import pin_examples
 import stack_examples as stacks
 from aibox import content, lock, release
 from aibox import profile as profiles
-from aibox.hardware import Fabric, Hardware, Modules, Quantisation, version
+from aibox.hardware import Fabric, Hardware, Modules, PeerToPeer, Quantisation, version
 from aibox.pins import ModelPin
 from aibox.profile import Profile, Runtime
 from aibox.serving import Serving
@@ -219,6 +219,8 @@ def test_what_is_rendered_gives_every_gpu_to_the_engine_and_each_is_used(name: s
     count = wanted(profile).count
     assert devices["driver"] == "cdi"
     assert devices["device_ids"] == [f"nvidia.com/gpu={index}" for index in range(count)]
+    apart = count > 1 and wanted(profile).peer_to_peer is PeerToPeer.OFF
+    assert ("NCCL_P2P_DISABLE" in chat["environment"]) is apart
     served = yaml.safe_load(files["config/chat.serve.yaml"])
     assert served["tensor-parallel-size"] * served.get("pipeline-parallel-size", 1) == count
     assert served["max-model-len"] == profile.serving["chat"].arguments["max-model-len"]
