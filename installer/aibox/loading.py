@@ -27,21 +27,24 @@ def run(
     architecture: str,
     *,
     engine: Engine,
+    notes: Path,
     filesystem: Filesystem,
     report: Report,
 ) -> tuple[str, ...]:
     """Have every image of a release in Docker; the names of those that had to be loaded.
 
-    `tree` is the generation's tree; `architecture` the kernel's name of this host's. Safe to
-    repeat. Raises `VerificationRefused` (`image-refused` and what `container_images.ensure`
-    raises), `BadUsage` when an image has no build for this host, `Failed` when Docker fails.
+    `tree` is the generation's tree; `architecture` the kernel's name of this host's; `notes` the
+    file of the box that remembers what was made durable. Safe to repeat.
+
+    Raises `VerificationRefused` (`image-refused` and what `container_images.ensure` raises),
+    `BadUsage` when an image has no build for this host, `Failed` when Docker fails.
     """
     wanted = [
         Wanted(image.name, objects.platform(image, architecture), tree / "images" / image.name)
         for image in images
     ]
     return container_images.ensure(
-        engine, wanted, check=require_fit, filesystem=filesystem, report=report
+        engine, wanted, check=require_fit, notes=notes, filesystem=filesystem, report=report
     )
 
 

@@ -65,6 +65,7 @@ def make_ready(store: Store, report: Report) -> None:
         store.layout.tree(number),
         host.architecture(),
         engine=DockerEngine(),
+        notes=store.layout.loaded_images,
         filesystem=store.filesystem,
         report=report,
     )

@@ -6,7 +6,8 @@ must be the locked digest, or the image goes away again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from aibox.box import compose_file
 from aibox.box.docker_engine import Engine, EngineFacts
 from aibox.box.filesystem import Filesystem
 from aibox.box.image_archive import REPOSITORY, Archive, tag_of
+from aibox.digest import canonical_json
 from aibox.errors import AiboxError, Fault, VerificationRefused
 from aibox.pins import ImagePlatform
 from aibox.progress import Meter, Progress, Report
 
 STEP = "images"
+OURS = f"{REPOSITORY}/*"
 Check = Callable[[Archive, Callable[[int], None]], None]
 """Raises `VerificationRefused` unless the image is fit to be loaded; hears the bytes read."""
 
@@ -39,23 +42,27 @@ class Wanted:
 
 def ensure(
     engine: Engine,
-    wanted: Iterable[Wanted],
+    wanted: Sequence[Wanted],
     *,
     check: Check,
+    notes: Path,
     filesystem: Filesystem,
     report: Report,
 ) -> tuple[str, ...]:
     """Have every image in Docker; the names of those that had to be loaded.
 
-    What is there under the right id is believed and not read. May be repeated after a crash
-    anywhere: Docker keeps nothing of an archive that did not end.
+    What is there under the right id and is named in `notes` is believed and not read. May be
+    repeated after a crash anywhere: Docker keeps nothing of an archive that did not end, and what
+    a power cut may have left without its bytes goes away before anything is loaded.
 
     Raises:
         VerificationRefused: an image is not fit (what `check` raises), not whole
             (`image-incomplete`), or Docker calls it by another id (`image-id-differs`).
         Failed: Docker does not answer, or has no room.
+        DiskTrouble: what was loaded could not be made durable.
     """
     facts = engine.facts()
+    _forget_doubtful(engine, _noted(notes), report)
     loaded = []
     with filesystem.watch(facts.root.resolve()) as folder:
         for image in wanted:
@@ -66,7 +73,30 @@ def ensure(
         if loaded:
             # Docker makes its records durable, but not the files of the layers.
             filesystem.sync_filesystem(folder)
+            there = {one.tag: one.id for one in engine.tagged(OURS)}
+            filesystem.publish(notes, canonical_json(there))
     return tuple(loaded)
+
+
+def _noted(notes: Path) -> dict[str, str]:
+    """The ids of durable images by name; empty when nobody can tell."""
+    try:
+        found = json.loads(notes.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _forget_doubtful(engine: Engine, noted: Mapping[str, str], report: Report) -> None:
+    """Remove what may be in Docker by name alone: after a power cut a layer can be there with
+    empty files, and loading it again would leave it so (containerd 9401 and its likes).
+
+    All of them before one is loaded, because they may share such a layer. An image that a
+    container has is older than that: containers are made of durable images.
+    """
+    for one in engine.tagged(OURS):
+        if noted.get(one.tag) != one.id and _remove(engine, one.tag):
+            report(Progress(STEP, f"{one.tag}: perhaps not whole on the disk; loading it again"))
 
 
 def expected_id(platform: ImagePlatform, facts: EngineFacts) -> str:
@@ -108,7 +138,7 @@ def sweep(engine: Engine, kept: Collection[Path]) -> tuple[str, ...]:
     looked at.
     """
     named = frozenset[str]().union(*map(compose_file.images, kept))
-    unnamed = [one.tag for one in engine.tagged(f"{REPOSITORY}/*") if one.tag not in named]
+    unnamed = [one.tag for one in engine.tagged(OURS) if one.tag not in named]
     return tuple(tag for tag in unnamed if _remove(engine, tag))
 
 

@@ -74,6 +74,11 @@ class Layout:
         """The blobs hashed since this boot; losing it costs time, never safety."""
         return self.root / "run" / "verified.json"
 
+    @property
+    def loaded_images(self) -> Path:
+        """The images that Docker was given and whose layers are durable; losing it costs time."""
+        return self.root / "run" / "images.json"
+
     def directories(self) -> tuple[Path, ...]:
         """What must exist before the first transaction, parents first."""
         return (

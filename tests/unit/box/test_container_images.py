@@ -43,7 +43,7 @@ class Place:
         self.host.docker_root = folder
         self.docker_id = f"sha256:{sha256(image.config)}"
         self.host.before = self._name
-        self.recorder = Recorder()
+        self.notes, self.recorder = folder / "images.json", Recorder()
 
     def _name(self, what: str) -> None:
         if what == "load":
@@ -67,6 +67,7 @@ class Place:
             self.tree,
             "x86_64",
             engine=self.host,
+            notes=self.notes,
             filesystem=Filesystem(self.recorder),
             report=self._hear,
         )
@@ -108,7 +109,33 @@ def test_docker_gets_a_whole_archive_with_the_layers_as_they_are(place: Place) -
 
 def test_what_docker_was_given_is_made_durable(place: Place) -> None:
     place.load()
-    assert [one.kind for one in place.recorder.operations] == [Kind.SYNC_FILESYSTEM]
+    kinds = [one.kind for one in place.recorder.operations]
+    assert kinds.index(Kind.SYNC_FILESYSTEM) < kinds.index(Kind.OPEN)
+    assert json.loads(place.notes.read_bytes()) == {place.tag: place.docker_id}
+
+
+@pytest.mark.parametrize("notes", [b"", b"[]", b"{", b'{"other": "x"}', None])
+def test_what_a_power_cut_may_have_emptied_is_loaded_again(
+    place: Place, notes: bytes | None
+) -> None:
+    place.load()
+    if notes is None:
+        place.notes.unlink()
+    else:
+        place.notes.write_bytes(notes)
+    place.host.images["aibox/shares-its-layers:1"] = "sha256:b"
+    place.host.done = []
+    assert place.load() == (place.tag,)
+    removed = [f"remove image {name}" for name in (place.tag, "aibox/shares-its-layers:1")]
+    assert place.host.done == [*removed, "load"]
+    assert place.load() == ()
+
+
+def test_an_image_that_a_container_has_was_durable_before(place: Place) -> None:
+    place.load()
+    place.notes.unlink()
+    place.host.in_use = {place.tag}
+    assert place.load() == ()
 
 
 def test_an_image_that_docker_has_is_not_read_again(place: Place) -> None:
@@ -218,6 +245,12 @@ def test_ids_by_image_store() -> None:
     assert expected_id(image.platform(), host.facts()) == f"sha256:{sha256(image.manifest)}"
 
 
+def test_images_of_others_are_not_doubted(place: Place) -> None:
+    place.host.images["other/app:1"] = "sha256:x"
+    place.load()
+    assert "other/app:1" in place.host.images
+
+
 def test_images_go_with_the_last_generation_that_names_them(tmp_path: Path) -> None:
     write_generation(tmp_path, 1, {"web": "a"}, image="aibox/app:1")
     write_generation(tmp_path, 2, {"web": "a"}, image="aibox/app:2")
@@ -247,7 +280,6 @@ def test_an_image_larger_than_memory_may_be_goes_through_little_memory(tmp_path:
     for name, data in (("manifest.json", b"{}"), ("d" * 64, b"{}")):
         (layer.parent / name).write_bytes(data)
     script = f"""
-import resource
 from pathlib import Path
 from aibox.box.image_archive import Archive
 from aibox.pins import Blob, ImagePlatform
@@ -257,7 +289,8 @@ platform = ImagePlatform(
 )
 sizes = [len(c) for c in Archive(Path({str(layer.parent)!r}), platform, "aibox/a:1").chunks()]
 assert max(sizes) <= 1 << 20
-print(sum(sizes), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = Path("/proc/self/status").read_text().splitlines()
+print(sum(sizes), next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
