@@ -20,6 +20,10 @@ from pathlib import Path
 
 from aibox.errors import Failed, Fault
 
+CLOSED = 0o700
+"""The mode of a directory that is nobody's business but its owner's."""
+READABLE = 0o755
+
 _NO_FOLLOW = os.O_NOFOLLOW | os.O_CLOEXEC
 _KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE, linux/falloc.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -91,16 +95,18 @@ class Filesystem:
     def __init__(self, before: Callable[[Operation], None] | None = None) -> None:
         self._before = before
 
-    def make_directory(self, path: Path) -> None:
-        """Make one directory of mode 0700 and make its name durable; nothing if it is there."""
-        self.make_directories([path])
+    def make_directory(self, path: Path, mode: int = CLOSED) -> None:
+        """Make one directory and make its name durable; nothing if it is there."""
+        self.make_directories([path], mode)
 
-    def make_directories(self, paths: Iterable[Path]) -> None:
+    def make_directories(self, paths: Iterable[Path], mode: int = CLOSED) -> None:
         """The same for many, none below another: all names are made durable at the end."""
         missing = [path for path in paths if not path.is_dir()]
         for path in missing:
             with self._doing(Kind.MAKE_DIRECTORY, path):
-                path.mkdir(mode=0o700, exist_ok=True)
+                path.mkdir(mode=CLOSED, exist_ok=True)
+                if mode != CLOSED:
+                    path.chmod(mode)  # Whatever the umask is.
         for parent in dict.fromkeys(path.parent for path in missing):
             self.sync_directory(parent)
 

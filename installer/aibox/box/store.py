@@ -18,7 +18,7 @@ from aibox import record
 from aibox.box import contents as listing
 from aibox.box.blobs import BlobStore, Damage, damaged
 from aibox.box.contents import Contents, Piece
-from aibox.box.filesystem import DiskTrouble, Filesystem
+from aibox.box.filesystem import CLOSED, READABLE, DiskTrouble, Filesystem
 from aibox.box.history import RecordFile
 from aibox.box.journal import Journal
 from aibox.box.layout import Layout, relative
@@ -325,8 +325,12 @@ class Store(BlobStore):
         directories = _directories(
             staged, (f"{listing.TREE}/{path}" for path in wanted.tree), files
         )
+        tree = staged / listing.TREE
         for directory in directories:
-            self.filesystem.make_directory(directory)
+            # Containers get folders of the tree mounted, each to a user of its own. Who is on
+            # the host and is neither does not come past the folders above.
+            readable = directory == tree or tree in directory.parents
+            self.filesystem.make_directory(directory, READABLE if readable else CLOSED)
         for path, piece in wanted.tree.items():
             self._link(piece.digest, staged / listing.TREE / path)
         for path, data in {**files, listing.NAME: wanted.encode()}.items():

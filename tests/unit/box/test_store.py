@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,21 @@ def test_the_umask_does_not_change_a_generation(place: Path) -> None:
         found = sorted((box.root / "gens").rglob("*"))
         modes.append([(str(p.relative_to(box.root)), p.stat().st_mode) for p in found])
     assert modes[0] == modes[1]
+
+
+def test_containers_can_read_the_tree_of_a_generation_and_nothing_else_of_it(place: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        box = Commands(place / "box")
+        box.install(ONE)
+    finally:
+        os.umask(before)
+    generation = box.root / "gens" / "1"
+    tree = generation / "tree"
+    for path in (tree, *tree.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o755 if path.is_dir() else 0o444)
+    for path in (generation, generation / "config"):
+        assert not path.exists() or stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
 def test_history_holds_the_release_and_the_gate(box: Commands) -> None:
