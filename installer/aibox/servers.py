@@ -17,6 +17,7 @@ from aibox import release as releases
 from aibox.box import footing, host, resumption
 from aibox.box.resumption import Resumption
 from aibox.box.store import Store
+from aibox.bundle import source
 from aibox.bundle.packages import targets
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault, NeedsPerson
@@ -132,7 +133,7 @@ def provide(
     folder = playbooks.run_folder(store)
     units = folder / "units"
     units.mkdir(mode=0o700)
-    for name, text in _units(store, made, number).items():
+    for name, text in _units(store, made).items():
         (units / name).write_bytes(text)
     reports = Reports(folder)
     wanted = {
@@ -194,12 +195,12 @@ def remove(store: Store, content: Content, report: Report, lock: int, *, purge: 
     playbooks.run(content, "remove_server", playbooks.run_folder(store), wanted, report, lock)
 
 
-def _units(store: Store, made: Release, number: int) -> Mapping[str, bytes]:
-    templates = {
-        item.source.removeprefix("stacks/"): (store.layout.tree(number) / item.target).read_bytes()
+def _units(store: Store, made: Release) -> Mapping[str, bytes]:
+    held = {
+        item.sha256: source.opener(store.layout.blob(item.sha256))
         for item in made.of_role(Role.TEMPLATES)
     }
-    return render_system_units(templates, str(store.layout.root))
+    return render_system_units(source.templates(made, held), str(store.layout.root))
 
 
 def _layout(store: Store, number: int) -> dict[str, object]:
@@ -275,8 +276,3 @@ def _driver(item: PackageSet, made: Release) -> dict[str, object]:
 
 def _of(made: Release, role: PackageRole, sets: Sequence[PackageSet]) -> list[PackageSet]:
     return [item for item in sets if made.package_roles.get(item.name) is role]
-
-
-def site_of(store: Store, number: int) -> Site:
-    """The site that a generation was made for."""
-    return Site.model_validate(json.loads(store.file(number, "plan.json"))["site"])
