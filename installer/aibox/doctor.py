@@ -52,7 +52,8 @@ def hardware(release: Release) -> tuple[Finding, ...]:
     """Whether the host has the GPUs of a release: what preflight asks before it is installed."""
     if release.hardware is None:
         return ()
-    return checks.of_hardware(Evidence(gpus.detect(), release.hardware))
+    found = Evidence(gpus.detect(), release.hardware, tuple(_images(release)))
+    return checks.of_hardware(found)
 
 
 def _images(release: Release) -> Iterator[Image]:

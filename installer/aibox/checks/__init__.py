@@ -29,13 +29,14 @@ def examine(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def of_hardware(evidence: Evidence) -> tuple[Finding, ...]:
-    """What preflight has to know before anything is installed: are these the right GPUs."""
-    return tuple(cards.profile(evidence))
+    """What preflight has to know before anything is installed: are these the right GPUs, and
+    does the driver that the release brings run its images."""
+    return (*cards.profile(evidence), *images.of_release(evidence))
 
 
 def _without(evidence: Evidence) -> tuple[Finding, ...]:
     if evidence.wanted is not None:
-        return of_hardware(evidence)
+        return tuple(cards.profile(evidence))
     return (good("gpus", "no NVIDIA GPU", "none is needed"),)
 
 

@@ -22,7 +22,7 @@ from aibox.preflight import Finding
 OLDEST_CARD = (7, 5)
 BLACKWELL = (10, 0)
 CUDA_OF_BLACKWELL = (12, 8)
-UPGRADE = "take a release whose image suits this host: ./aibox upgrade"
+UPGRADE = "take a release whose image suits driver and cards: ./aibox upgrade"
 DRIVER = "take the driver of the release: ./aibox install"
 # text-embeddings-inference is built once for each generation; its tag begins with it.
 _BUILDS = {"turing": (7, 5), "86": (8, 6), "89": (8, 9), "hopper": (9, 0)}
@@ -39,6 +39,19 @@ def examine(evidence: Evidence) -> Iterator[Finding]:
             yield _cuda(evidence, image, seen)
         if found := _TEI.search(image.reference):
             yield from _build(evidence, image, found[1] or "")
+
+
+def of_release(evidence: Evidence) -> Iterator[Finding]:
+    """Images that want a newer driver than the one the release asks for: before it is installed."""
+    if evidence.wanted is None:
+        return
+    least = evidence.wanted.driver_min
+    for image in evidence.images:
+        oldest = cuda.first_driver(cuda.wanted(image.requires_cuda))
+        if version(least) < oldest:
+            expected = f"a driver of {'.'.join(map(str, oldest))} or newer"
+            found = f"{image.requires_cuda}, with a driver of {least} and newer"
+            yield bad(f"image {image.name}", found, expected, fix=UPGRADE)
 
 
 def _cuda(evidence: Evidence, image: Image, seen: Cards) -> Finding:

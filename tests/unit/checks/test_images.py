@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aibox.checks import cuda, images
 from aibox.checks.evidence import Evidence, Image, Source
 from aibox.preflight import Status
-from gpu_texts import CARDS, HOST, SMI, evidence, saying, states
+from gpu_texts import CARDS, HOST, SMI, WANTED, evidence, saying, states
 
 # As NVIDIA's own images of CUDA write it: a floor, or drivers of older branches that also serve.
 REQUIRES_12_8 = (
@@ -97,6 +97,24 @@ def test_an_image_fits_driver_and_cards(
     (found,) = images.examine(judged(known, requires))
     assert (found.check, found.status) == ("image engine", expected)
     assert told in found.found
+
+
+@pytest.mark.parametrize(
+    ("requires", "least", "expected"),
+    [
+        (REQUIRES_13, "580.65.06", []),
+        (REQUIRES_13, "570.158.01", [Status.VETO]),
+        (REQUIRES_12_8, "570.158.01", []),
+        ("", "450.80.02", []),
+    ],
+)
+def test_3_a_release_whose_driver_does_not_run_its_image(
+    requires: str, least: str, expected: list[Status]
+) -> None:
+    wanted = WANTED.model_copy(update={"driver_min": least})
+    known = replace(judged(host(), requires), wanted=wanted)
+    assert states(list(images.of_release(known))) == expected
+    assert list(images.of_release(replace(known, wanted=None))) == []
 
 
 def test_2_geforce_cards_have_no_compatibility_libraries() -> None:
