@@ -1,4 +1,4 @@
-"""Doubles of a GPU host: its files in a folder, its programs on PATH, and the role offline_repo.
+"""Doubles of a GPU host: its files in a folder, its programs on PATH, and the roles it uses.
 
 Nothing here is NVIDIA's. The programs answer in the form that NVIDIA's have in public reports:
 `modinfo` and /proc/driver/nvidia/version as in NVIDIA/open-gpu-kernel-modules issue 171, the fabric
@@ -101,7 +101,32 @@ case "$1" in
     --import) echo "is already in the enrollment request" > "$state/key" ;;
 esac
 """
+NVIDIA_CTK = """\
+case "$*" in
+    --version) echo "NVIDIA Container Toolkit CLI version $(cat "$state/toolkit")" ;;
+    "cdi generate --output="*)
+        [ -e "$state/unlisted" ] && { echo "failed to initialize NVML: Unknown Error" >&2; exit 1; }
+        cat "$state/spec" > "${3#--output=}" ;;
+esac
+"""
+# It keeps the GPUs of its one container from before a reload of systemd, unless told otherwise.
+DOCKER = """\
+case "$1" in
+    info) cat "$state/cdi_folders" ;;
+    run) touch "$state/container" ;;
+    exec)
+        [ -e "$state/container" ] || exit 1
+        if [ -e "$state/loses" ] && grep -q "daemon-reload" "$state/calls"; then
+            echo "Failed to initialize NVML: Unknown Error"
+            exit 255
+        fi
+        nvidia-smi -L ;;
+    rm) rm -f "$state/container" ;;
+esac
+"""
 PROGRAMS = {
+    "nvidia-ctk": NVIDIA_CTK,
+    "docker": DOCKER,
     "modinfo": MODINFO.format(version=VERSION),
     "modprobe": MODPROBE,
     "dkms": DKMS,
@@ -139,6 +164,26 @@ UNINSTALL = """\
     state: absent
   loop: ["{{ offline_repo_owner }}.packages.json", installed]
 """
+# What the double of the role container_runtime does: it notes the settings.
+SETTINGS = """\
+---
+- name: Double | Merge settings
+  ansible.builtin.copy:
+    content: "{{ container_runtime_settings | to_json }}"
+    dest: "{{ container_runtime_state }}/{{ container_runtime_owner }}.settings.json"
+    mode: "0600"
+"""
+UNSET = """\
+---
+- name: Double | Take settings out
+  ansible.builtin.file:
+    path: "{{ container_runtime_state }}/{{ container_runtime_owner }}.settings.json"
+    state: absent
+"""
+DOUBLES = {
+    "offline_repo": {"install": INSTALL, "uninstall": UNINSTALL},
+    "container_runtime": {"settings": SETTINGS, "unset": UNSET},
+}
 
 
 @dataclass(frozen=True)
@@ -212,13 +257,14 @@ def programs(host: GpuHost, texts: dict[str, str]) -> None:
 
 
 def roles(folder: Path) -> Path:
-    """The real roles, with a double of offline_repo among them."""
+    """The real roles, with doubles of those that want root among them."""
     made = folder / "roles"
-    (made / "offline_repo" / "tasks").mkdir(parents=True)
-    (made / "offline_repo" / "tasks" / "install.yml").write_text(INSTALL)
-    (made / "offline_repo" / "tasks" / "uninstall.yml").write_text(UNINSTALL)
+    for name, entries in DOUBLES.items():
+        (made / name / "tasks").mkdir(parents=True)
+        for entry, text in entries.items():
+            (made / name / "tasks" / f"{entry}.yml").write_text(text)
     for role in ROLES.iterdir():
-        if role.is_dir() and role.name != "offline_repo":
+        if role.is_dir() and role.name not in DOUBLES:
             (made / role.name).symlink_to(role)
     return made
 

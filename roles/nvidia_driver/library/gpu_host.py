@@ -53,6 +53,8 @@ host:
 SECONDS = 60
 NVIDIA, DISPLAY, BRIDGE = "0x10de", "0x03", "0x0680"
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+# Debian keeps several drivers side by side, and calls the module's file otherwise.
+NAMES = ("nvidia", "nvidia-current", "nvidia-current-open")
 # Ubuntu's and everybody else's place.
 KEYS = ("var/lib/shim-signed/mok/MOK.der", "var/lib/dkms/mok.pub")
 UNITS = ("nvidia-persistenced.service", "nvidia-fabricmanager.service")
@@ -139,7 +141,8 @@ def subnet_managers(root: Path) -> int:
 
 def versions(root: Path, kernel: str) -> dict[str, object]:
     """The driver's version three times: loaded, on disk for `kernel`, as its tool says it."""
-    on_disk = fields(said("modinfo", "-k", kernel, "nvidia"))
+    described = (said("modinfo", "-k", kernel, name) for name in NAMES)
+    on_disk = fields(next(filter(None, described), ""))
     query = "--query-gpu=driver_version,persistence_mode"
     tool = said("nvidia-smi", query, "--format=csv,noheader")
     manager = said("nv-fabricmanager", "--version")
