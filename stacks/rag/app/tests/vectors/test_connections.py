@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from async_helpers import run
 
-from rag_app.vectors.connections import Connections
+from rag_app.vectors.connections import Connections, to_host, to_socket
 
 SECONDS = 10.0
 
@@ -56,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def connections(path: Path, most: int = 4) -> Connections:
-    return Connections(path, {"x-name": "value"}, most)
+    return Connections(to_socket(path), {"host": "double", "x-name": "value"}, most)
 
 
 def test_a_connection_is_kept_and_the_headers_are_sent(path: Path) -> None:
@@ -117,3 +117,62 @@ def test_no_more_connections_than_allowed(path: Path) -> None:
 def test_nobody_there_is_an_error_of_the_system(path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         run(connections(path).exchange("/x", None, SECONDS))
+
+
+async def answered(response: bytes) -> tuple[int, bytes]:
+    """What is made of this response of a host."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(response)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    port = server.sockets[0].getsockname()[1]
+    client = Connections(to_host("127.0.0.1", port, None), {"host": "double"}, 1)
+    try:
+        return await client.exchange("/", None, SECONDS)
+    finally:
+        await client.close()
+        server.close()
+
+
+@pytest.mark.parametrize(
+    ("response", "status", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", 200, b"{}"),
+        (b"HTTP/1.0 404 \r\nServer: x\r\nContent-Length:2\r\n\r\n{}", 404, b"{}"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"3\r\nabc\r\nA;name=value\r\n0123456789\r\n0\r\n\r\n",
+            200,
+            b"abc0123456789",
+        ),
+        (
+            b"HTTP/1.1 503 Busy\r\ntransfer-encoding: chunked\r\n\r\n0\r\nx-sum: 1\r\n\r\n",
+            503,
+            b"",
+        ),
+    ],
+)
+def test_bodies_are_read_whole_however_they_are_sent(
+    response: bytes, status: int, body: bytes
+) -> None:
+    assert run(answered(response)) == (status, body)
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nmany\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+        b"x" * 200_000,
+    ],
+)
+def test_what_is_no_whole_response_is_a_failure_of_the_connection(response: bytes) -> None:
+    with pytest.raises((ConnectionError, EOFError)):
+        run(answered(response))

@@ -12,7 +12,7 @@ import orjson
 
 from rag_app.errors import VectorsUnavailable
 from rag_app.interfaces import Hit, Hits, Point, Readiness, SparseVector
-from rag_app.vectors.connections import Connections
+from rag_app.vectors.connections import Connections, to_socket
 from rag_app.vectors.signature import SIGNATURE_HEADER
 
 START_PATIENCE_S = 60.0
@@ -92,7 +92,8 @@ class VectorReaderClient:
     """`rag_app.interfaces.VectorReader`; for one event loop."""
 
     def __init__(self, path: Path, signature: str) -> None:
-        self._connections = Connections(path, {SIGNATURE_HEADER: signature}, _CONNECTIONS)
+        headers = {"host": "vectors", SIGNATURE_HEADER: signature}
+        self._connections = Connections(to_socket(path), headers, _CONNECTIONS)
 
     async def close(self) -> None:
         """Close the connections."""

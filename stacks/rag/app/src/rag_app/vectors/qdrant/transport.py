@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from rag_app.config import Vectors
 from rag_app.errors import ConfigError, VectorsUnreachable
 from rag_app.key_file import read_key
+from rag_app.vectors.connections import Connections, to_host
 from rag_app.vectors.qdrant import wire
 from rag_app.vectors.qdrant.wire import Call, TryAgain
 
@@ -61,7 +63,7 @@ class SyncTransport:
     """For one thread. `deadline_s` bounds when a last attempt begins, `timeout_s` its silence."""
 
     def __init__(self, config: Vectors, deadline_s: float, timeout_s: float) -> None:
-        self._client = httpx.Client(**_options(config))
+        self._client = _client(config)
         self._deadline_s = deadline_s
         self._timeout = httpx.Timeout(timeout_s, connect=_CONNECT_TIMEOUT_S)
 
@@ -88,49 +90,55 @@ class AsyncTransport:
     """For one event loop. A call ends `deadline_s` after its begin, whatever happens."""
 
     def __init__(self, config: Vectors, deadline_s: float) -> None:
-        self._client = httpx.AsyncClient(**_options(config))
+        parts = urlsplit(config.url)
+        secured = _trusted(config.ca_file) if parts.scheme == "https" else None
+        port = parts.port or (443 if secured else 80)
+        dial = to_host(parts.hostname or "", port, secured)
+        self._connections = Connections(
+            dial, {"host": parts.netloc, **_headers(config)}, _CONNECTIONS
+        )
         self._deadline_s = deadline_s
 
     async def ask(self, call: Call, read: Reader = wire.result) -> Any:
-        """What `read` makes of the answer; raises `VectorsUnavailable`."""
+        """What `read` makes of the answer; raises `VectorsUnavailable`.
+
+        Only for what is asked by GET and POST.
+        """
         attempts = Attempts(self._deadline_s)
         while True:
             try:
-                async with asyncio.timeout(attempts.left_s()):
-                    response = await self._client.request(call.method, call.path, content=call.body)
-                return _read(read, response)
-            except (httpx.HTTPError, VectorsUnreachable, TimeoutError) as error:
+                exchanged = self._connections.exchange(call.path, call.body, attempts.left_s())
+                return read(*await exchanged, "")
+            except (OSError, EOFError, VectorsUnreachable) as error:
                 await asyncio.sleep(attempts.pause_s(_failure(error)))
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._connections.close()
 
 
-def _options(config: Vectors) -> dict[str, Any]:
+def _headers(config: Vectors) -> dict[str, str]:
     # Compressed answers would cost more time than they save between neighbours.
     headers = {"content-type": "application/json", "accept-encoding": "identity"}
     if config.api_key_file:
         headers["api-key"] = read_key(config.api_key_file, "vectors.api_key_file")
-    return {
-        "base_url": config.url,
-        "headers": headers,
-        "timeout": httpx.Timeout(config.timeout_s, connect=_CONNECT_TIMEOUT_S),
-        "limits": httpx.Limits(
-            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS
-        ),
-        "verify": _trusted(config.ca_file),
+    return headers
+
+
+def _client(config: Vectors) -> httpx.Client:
+    return httpx.Client(
+        base_url=config.url,
+        headers=_headers(config),
+        verify=_trusted(config.ca_file) if config.ca_file else True,
         # No proxy out of the environment: what rag.toml says is all that counts.
-        "trust_env": False,
-        "follow_redirects": False,
-    }
+        trust_env=False,
+        follow_redirects=False,
+    )
 
 
-def _trusted(ca_file: Path | None) -> ssl.SSLContext | bool:
-    if ca_file is None:
-        return True
+def _trusted(ca_file: Path | None) -> ssl.SSLContext:
     try:
-        return ssl.create_default_context(cafile=str(ca_file))
+        return ssl.create_default_context(cafile=ca_file and str(ca_file))
     except OSError as error:
         raise ConfigError(f"vectors.ca_file: {ca_file}: cannot be read as certificates") from error
 
