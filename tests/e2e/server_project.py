@@ -72,7 +72,7 @@ class Packager:
         """The bundle of the profile, signed."""
         self.person.types(
             *("bundle", "build", "--profile", "cpu", "--output", str(output)),
-            *("--sign", str(self.keys), *options),
+            *("--for-operator", "--sign", str(self.keys), *options),
         )
 
     def changes(self, pattern: str, replacement: str) -> None:
