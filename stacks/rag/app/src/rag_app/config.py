@@ -81,7 +81,7 @@ class Vectors(_Section):
     """Where the search index is: in the `vectors` process, or in a Qdrant server (REST).
 
     `embedded` is reached by `storage.vectors_socket`. `server` needs `url`, without a path;
-    `api_key_file` names a 0600 file; `ca_file` (PEM) is who signed the server's certificate where
+    `api_key_file` is as that of the engine; `ca_file` (PEM) is who signed the server's certificate where
     the system does not know. `timeout_s` is the longest a search may take, repetitions included.
     """
 
@@ -136,7 +136,9 @@ class Prompts(_Section):
 
 
 class Engine(_Section):
-    """Who writes the answer. `api_key_file` names a 0600 file; the key is never in this file.
+    """Who writes the answer. `api_key_file` names a file; the key is never in this one.
+
+    It has mode 0600, or is a secret that a container was given (`rag_app.key_file`).
 
     `in_box` says that the endpoint is a part of this box: users are then not told that their
     questions leave it.

@@ -359,4 +359,6 @@ def test_a_certificate_that_nobody_vouches_for_is_not_believed(tmp_path: Path) -
         unknown = known.model_copy(update={"ca_file": other.file})
         with writing(unknown) as writer:
             refused_with(writer, "certificate verify failed")
+        assert reason(known) == ""
+        assert "certificate verify failed" in reason(unknown)
     double.close()

@@ -108,6 +108,28 @@ def test_without_the_vectors_the_box_says_that_it_cannot_search(
         assert response.headers["retry-after"] == "5"
 
 
+@pytest.mark.parametrize(
+    ("failure", "line", "place"),
+    [
+        (VectorsUnavailable("socket missing"), "search-unavailable (socket missing)", False),
+        (ZeroDivisionError("a bug"), "internal", True),
+    ],
+)
+def test_the_log_says_why_and_for_a_bug_also_where(
+    client: TestClient,
+    box: Box,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    line: str,
+    place: bool,
+) -> None:
+    box.searcher.failure = failure
+    client.post("/api/ask", json=QUESTION)
+    (record,) = [one for one in caplog.records if one.name == "rag_app.web.refusal"]
+    assert record.getMessage() == f"POST /api/ask: {line}"
+    assert bool(record.exc_info) == place
+
+
 def test_a_bug_is_ours_and_shows_no_traceback(client: TestClient, box: Box) -> None:
     box.searcher.failure = ZeroDivisionError("secret detail")
     response = client.post("/api/ask", json=QUESTION)

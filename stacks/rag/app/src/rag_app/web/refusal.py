@@ -108,10 +108,16 @@ async def on_exception(request: Request, error: Exception) -> Response:
     """Starlette's handler for everything a route raises."""
     refusal = _for_routing(error) if isinstance(error, HTTPException) else refusal_for(error)
     if refusal.status >= 500:
-        log.warning(
-            "%s %s: %s", request.method, request.url.path, refusal.reference, exc_info=error
-        )
+        _log(request, refusal, error)
     return respond(refusal, openai=request.url.path.startswith("/v1/"))
+
+
+def _log(request: Request, refusal: Refusal, error: Exception) -> None:
+    """What the application says on purpose is one line; for everything else, where it happened."""
+    said = f" ({error})" if isinstance(error, RagError) else ""
+    where = None if said else error
+    line = f"{request.method} {request.url.path}: {refusal.reference}{said}"
+    log.warning("%s", line, exc_info=where)
 
 
 def _for_routing(error: HTTPException) -> Refusal:
