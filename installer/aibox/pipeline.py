@@ -361,6 +361,7 @@ def collect(place: Workplace, keep: int) -> collector.Freed:
         require_current(store)
         freed = collector.collect(store, keep)
         programs.sweep(store, place.content.program)
+        runtimes.sweep(store)
         return freed
 
 
@@ -377,17 +378,17 @@ def uninstall(place: Workplace, purge: bool) -> None:
         for path in sorted(place.root.iterdir()):
             if path.name not in keep:
                 store.filesystem.remove_tree(path)
-    if purge:
+    if purge and not place.root.is_mount():
+        # A disk of its own stays mounted, and is empty now.
         shutil.rmtree(place.root)
 
 
 def _clear_host(place: Workplace, store: Store, lock: int, *, purge: bool) -> None:
     """Stop the services and take away what was brought to the host for them."""
+    runtimes.clear(store, place.report)
     if runtimes.kind(store) is profile.Runtime.PROCESS:
-        _runtime(place, store).stop()
         provision.remove(store, place.content, place.report, lock)
     else:
-        runtimes.containers(store, place.report).remove()
         servers.remove(store, place.content, place.report, lock, purge=purge)
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from aibox import loading
 from aibox import release as releases
 from aibox.assistant import Assistant
-from aibox.box import footing, host
+from aibox.box import container_images, footing, host
 from aibox.box import runtime as box
 from aibox.box.containers import Containers
 from aibox.box.docker_engine import DockerEngine
 from aibox.box.http import Tls
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
+from aibox.errors import AiboxError
 from aibox.footing import AUTHORITY
 from aibox.plan import Current
 from aibox.profile import Runtime
@@ -51,6 +52,28 @@ def containers(store: Store, report: Report) -> Containers:
         load_images=lambda: make_ready(store, report),
         on_event=lambda line: report(Progress(STEP, line)),
     )
+
+
+def sweep(store: Store) -> tuple[str, ...]:
+    """Remove the images that no generation of the box names any more; none for processes."""
+    if kind(store) is Runtime.PROCESS:
+        return ()
+    kept = [store.layout.generation(number) for number in store.generations()]
+    return container_images.sweep(DockerEngine(), kept)
+
+
+def clear(store: Store, report: Report) -> None:
+    """Stop the services, and leave nothing of them but what lies in the box."""
+    if kind(store) is Runtime.PROCESS:
+        services(store, report).stop()
+        return
+    containers(store, report).remove()
+    try:
+        container_images.sweep(DockerEngine(), ())
+    except AiboxError as error:
+        # Without an engine there are no images either.
+        if error.reference != "docker-absent":
+            raise
 
 
 def make_ready(store: Store, report: Report) -> None:
