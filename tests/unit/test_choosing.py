@@ -127,3 +127,12 @@ def test_every_profile_is_judged_once_and_only_a_fitting_one_is_proposed(
 def _named(found: Proposal) -> Candidate:
     (named,) = (one for one in ALL if found.chosen and one.name == found.chosen.name)
     return named
+
+
+def test_of_profiles_without_gpus_the_one_that_asks_most_of_the_host_is_proposed() -> None:
+    """Whatever they are called."""
+    server = replace(CPU, name="z-server")
+    assert propose((LOCAL, server), machine()).chosen == propose((server, LOCAL), machine()).chosen
+    found = propose((LOCAL, server), machine()).chosen
+    assert found is not None
+    assert found.name == "z-server"
