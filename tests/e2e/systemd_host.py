@@ -82,16 +82,16 @@ def daemon(folder: Path) -> Iterator[None]:
             process.terminate()
 
 
-def image(folder: Path) -> str:
+def image(folder: Path, release: str = RELEASE) -> str:
     """The name of the image, made if there is none of the same release and packages."""
-    recipe = hashlib.sha256(repr((RELEASE, PACKAGES)).encode()).hexdigest()
+    recipe = hashlib.sha256(repr((release, PACKAGES)).encode()).hexdigest()
     name = f"aibox-test-host:{recipe[:12]}"
     if not docker("images", "--quiet", name).out:
         with in_memory(folder / "server") as root:
             checked(
                 "debootstrap",
                 *("--variant=minbase", f"--include={','.join(PACKAGES)}"),
-                *(RELEASE, str(root), mirror()),
+                *(release, str(root), mirror()),
             )
             packed = folder / "server.tar"
             checked("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
@@ -169,13 +169,17 @@ class Server:
 
 @contextlib.contextmanager
 def server(
-    folder: Path, *, packages: tuple[str, ...] = (), options: tuple[str, ...] = ()
+    folder: Path,
+    *,
+    packages: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+    release: str = RELEASE,
 ) -> Iterator[Server]:
     """A booted server with network and its user, for the length of the block.
 
-    `options` are more of `docker run`.
+    `options` are more of `docker run`; `packages` are added to a server of the usual release.
     """
-    made_from = with_packages(packages, folder) if packages else image(folder)
+    made_from = with_packages(packages, folder) if packages else image(folder, release)
     # Host files that pip's settings name (certificates of the index) lie at the same place there.
     files = [value for value in _pip_settings().values() if Path(value).is_absolute()]
     shared = [word for path in files for word in ("--volume", f"{path}:{path}:ro")]

@@ -55,6 +55,7 @@ case "$*" in
         mode=$([ -e "$state/persistent" ] && echo Enabled || echo Disabled)
         for gpu in 0 1; do echo "$(cat "$state/tool"), $mode"; done ;;
     *mig.mode*) cat "$state/mig_modes" ;;
+    *compute-apps*) cat "$state/users" 2>/dev/null ;;
     -q) cat "$state/fabric" ;;
     --persistence-mode=1) touch "$state/persistent" ;;
     -L) cat "$state/list" ;;
@@ -124,7 +125,25 @@ case "$1" in
     rm) rm -f "$state/container" ;;
 esac
 """
+# What is applied is a copy of the file and the name that was chosen of it.
+MIG_PARTED = """\
+case "$1" in
+    export) printf 'version: v1\\nmig-configs:\\n  current:\\n  - devices: all\\n    mig-enabled: false\\n' ;;
+    assert)
+        if grep -qxF "$5" "$state/divided" 2>/dev/null && cmp -s "$3" "$state/layout"; then
+            echo "Selected MIG configuration currently applied"
+        else
+            echo "ERRO[0000] Assertion failure: selected configuration not currently applied" >&2
+            exit 1
+        fi ;;
+    apply)
+        [ -e "$state/needs_reset" ] && { echo "GPU reset failed" >&2; exit 1; }
+        echo "$5" > "$state/divided"
+        cp "$3" "$state/layout" ;;
+esac
+"""
 PROGRAMS = {
+    "nvidia-mig-parted": MIG_PARTED,
     "nvidia-ctk": NVIDIA_CTK,
     "docker": DOCKER,
     "modinfo": MODINFO.format(version=VERSION),
