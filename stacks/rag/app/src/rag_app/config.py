@@ -81,8 +81,9 @@ class Vectors(_Section):
     """Where the search index is: in the `vectors` process, or in a Qdrant server (REST).
 
     `embedded` is reached by `storage.vectors_socket`. `server` needs `url`, without a path;
-    `api_key_file` is as that of the engine; `ca_file` (PEM) is who signed the server's certificate where
-    the system does not know. `timeout_s` is the longest a search may take, repetitions included.
+    `api_key_file` is as that of the engine; `ca_file` (PEM) is who signed the server's
+    certificate, where the system does not know. `timeout_s` is the longest a search may take,
+    repetitions included.
     """
 
     kind: Literal["embedded", "server"] = "embedded"

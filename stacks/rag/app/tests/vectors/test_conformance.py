@@ -246,6 +246,12 @@ def test_writing_a_point_again_replaces_it(index: Index) -> None:
     assert [hit.id for hit in index.search(terms(6)).sparse] == [1]
 
 
+def test_a_point_without_words_is_held_and_never_found(index: Index) -> None:
+    index.writer.upsert([Point(1, "d", SparseVector((), ())), Point(2, "d", terms(4))])
+    assert dict(index.writer.counts()) == {"d": 2}
+    assert [hit.id for hit in index.search(terms(4)).sparse] == [2]
+
+
 def test_term_ids_of_32_bits_and_document_ids_of_any_letters(index: Index) -> None:
     index.writer.upsert([Point(2**53, '문서 "1"/é', terms(0, 2**32 - 1))])
     assert [hit.id for hit in index.search(terms(2**32 - 1)).sparse] == [2**53]
