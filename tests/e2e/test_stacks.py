@@ -309,6 +309,21 @@ def test_a_container_can_do_what_it_must_and_no_more(stack: Stack) -> None:
         assert checked_code(container, "touch", "/usr/x") != 0
 
 
+@pytest.mark.parametrize("name", ["gateway", "web"])
+def test_the_health_check_asks_and_gets_an_answer(stack: Stack, name: str) -> None:
+    container = stack.ids()[name]
+    kind, *command = json.loads(docker("inspect", container).out)[0]["Config"]["Healthcheck"][
+        "Test"
+    ]
+    assert kind == "CMD"
+    assert checked_code(container, *command) == 0
+    if name == "gateway":
+        stack.compose("stop", "--timeout", "1", "web")
+        assert checked_code(container, "timeout", "3", *command) != 0
+        stack.compose("start", "web")
+        wait_until(lambda: _answers(stack), 30, "an answer of the application")
+
+
 def test_no_container_finds_a_way_out(stack: Stack, beyond: str) -> None:
     for name, container in stack.ids().items():
         assert checked_code(container, "python3", "-c", reach(beyond)) != 0, name
