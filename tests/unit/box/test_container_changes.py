@@ -114,6 +114,7 @@ def test_the_cases_by_name() -> None:
     assert doing(one(image="sha256:old")) == [Verb.RESTART]
     assert doing(one(state="exited"), "failed") == [Verb.START]
     assert doing(one(state="exited"), "activating") == [Verb.RESTART]
+    assert doing(one(state="exited"), "active") == [Verb.RESTART]
 
 
 def test_a_container_that_outlived_its_unit_is_watched_again_and_not_replaced() -> None:

@@ -112,6 +112,24 @@ def test_restarts_of_the_past_do_not_count_against_a_service(
     runtime(host).apply()
 
 
+def test_restarts_count_from_when_the_service_was_started_anew(
+    host: HostDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RUNNING_TIMEOUT_S", 60.0)
+    runtime(host).apply()
+    host.by_name["web"] = unit("web", restarts=2)
+    write_generation(host.root, 2, {**THREE, "web": "w2", "gateway": "g2"})
+
+    def web_dies(what: str) -> None:
+        if what == "restart gateway":
+            host.by_name["web"] = unit("web", "activating", restarts=3)
+
+    host.before, started = web_dies, time.monotonic()
+    with pytest.raises(Failed, match="web does not stay up"):
+        runtime(host).apply()
+    assert time.monotonic() - started < 10
+
+
 def test_a_service_that_never_comes_up_is_given_up_in_time(
     host: HostDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
