@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -51,3 +53,21 @@ class Meter:
             f"{self._what}: {self._done / _MIB:.1f} of {self._total / _MIB:.1f} MiB, "
             f"{rate / _MIB:.1f} MiB/s, {left:.0f} s left"
         )
+
+
+@contextmanager
+def ticking(what: str, report: Callable[[str], None], every_s: float = 4.0) -> Iterator[None]:
+    """Say every few seconds that `what` still goes on, while the block waits for somebody else."""
+    ended, begun = threading.Event(), time.monotonic()
+
+    def tick() -> None:
+        while not ended.wait(every_s):
+            report(f"{what} ({time.monotonic() - begun:.0f} s)")
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        ticker.join()

@@ -66,10 +66,22 @@ class Clock:
         self.now += seconds
 
 
-def run(assistant: DoubleOfAssistant, *questions: Golden, before: tuple[str, ...] = ()):
+def run(
+    assistant: DoubleOfAssistant,
+    *questions: Golden,
+    before: tuple[str, ...] = (),
+    own_engine: bool = False,
+):
     clock, lines = Clock(), list[str]()
     verdict = health.run(
-        assistant, questions, POLICY, frozenset(before), lines.append, clock, clock.pause
+        assistant,
+        questions,
+        POLICY,
+        frozenset(before),
+        lines.append,
+        clock,
+        clock.pause,
+        own_engine=own_engine,
     )
     return verdict, lines
 
@@ -134,3 +146,50 @@ def test_waiting_ends_as_soon_as_the_box_is_ready() -> None:
 def test_a_question_that_was_removed_does_not_block(before: frozenset[str]) -> None:
     results = [CaseResult(id="a", passed=True)]
     assert health.judge([golden("a")], results, before).passed
+
+
+class WakingEngine(DoubleOfAssistant):
+    """A double whose engine answers only after some questions; quotes step in before."""
+
+    def __init__(self, wakes_after: int) -> None:
+        super().__init__({"a": answer("a.md")})
+        self.asleep = wakes_after
+
+    def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
+        self.asleep -= 1
+        reason = "" if self.asleep < 0 else "nobody listens there"
+        return {**super().ask(question, language, timeout_s), "degraded": reason}
+
+
+def test_an_engine_of_the_release_is_waited_for() -> None:
+    verdict, lines = run(WakingEngine(2), golden("a"), own_engine=True)
+    assert verdict.passed
+    assert "waiting until the engine answers (0 s)" in lines[0]
+
+
+def test_quotes_are_no_answer_of_the_releases_own_engine() -> None:
+    verdict, _ = run(WakingEngine(10**6), golden("a"), own_engine=True)
+    assert not verdict.passed
+    assert verdict.reason.startswith("the engine does not answer after 10 s")
+
+
+def test_an_engine_that_fails_in_between_fails_the_gate() -> None:
+    class Failing(WakingEngine):
+        def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
+            found = super().ask(question, language, timeout_s)
+            self.asleep = 1
+            return found
+
+    verdict, _ = run(Failing(0), golden("a"), own_engine=True)
+    assert "quoted instead of the engine's answer" in verdict.reason
+
+
+def test_an_engine_of_the_site_may_be_down() -> None:
+    assert run(WakingEngine(10**6), golden("a"))[0].passed
+
+
+def test_a_question_without_evidence_says_nothing_of_the_engine() -> None:
+    questions = golden("none", expect="no-evidence"), golden("a")
+    double = WakingEngine(1)
+    double.answers = {"none": {"grounded": False, "citations": []}, "a": answer("a.md")}
+    assert run(double, *questions, own_engine=True)[0].passed

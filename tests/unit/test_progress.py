@@ -1,0 +1,31 @@
+"""Whoever waits is told so at least every five seconds."""
+
+from __future__ import annotations
+
+import threading
+
+from aibox.progress import ticking
+
+
+def test_it_is_said_again_and_again_that_something_goes_on() -> None:
+    lines: list[str] = []
+    twice = threading.Event()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            twice.set()
+
+    with ticking("asking a", report, every_s=0.001):
+        assert twice.wait(10)
+    said = len(lines)
+    assert lines[0].startswith("asking a (")
+    threading.Event().wait(0.05)
+    assert len(lines) == said
+
+
+def test_what_is_over_soon_is_not_talked_about() -> None:
+    lines: list[str] = []
+    with ticking("asking a", lines.append, every_s=60):
+        pass
+    assert lines == []
