@@ -48,6 +48,7 @@ _RPM = (
     *("rpm", "--query", "--all", "--queryformat=ii \\t%{NAME}\\t%{VERSION}-%{RELEASE}\\n"),
     *("*nvidia*", "kernel-core"),
 )
+_JOURNAL = ("journalctl", "--dmesg", "--boot", "--no-pager", "--quiet")
 _WITH_DRIVER: Mapping[Source, Sequence[str]] = {
     Source.CARDS: ("nvidia-smi", "-q"),
     Source.TOPOLOGY: ("nvidia-smi", "topo", "-m"),
@@ -117,6 +118,9 @@ def gather(
         heard.ask(source, command)
     if Source.PACKAGES not in heard.said:
         heard.ask(Source.PACKAGES, _RPM)
+    if Source.KERNEL_LOG in heard.refused and heard.ask(Source.KERNEL_LOG, _JOURNAL):
+        # Members of the group of the log may read what dmesg keeps for root.
+        del heard.refused[Source.KERNEL_LOG]
     _units(heard)
     logs = _containers(heard)
     lost = _specification(heard)
@@ -184,13 +188,26 @@ def _is_engine(name: str) -> bool:
 
 
 def _specification(heard: _Heard) -> tuple[str, ...]:
-    """Read the CDI specification; which of the paths in it are not there."""
+    """Read the CDI specification; which of the paths in it are not there, or other devices."""
     for name in _CDI:
         heard.read(Source.CDI, name)
         if Source.CDI in heard.said:
             break
-    named = texts.cdi_paths(heard.said.get(Source.CDI, ""))
-    return tuple(one for one in named if not os.path.lexists(heard.root / one.lstrip("/")))
+    text = heard.said.get(Source.CDI, "")
+    gone = [
+        one for one in texts.cdi_paths(text) if not os.path.lexists(heard.root / one.lstrip("/"))
+    ]
+    others = (
+        f"{path} as {numbers[0]}:{numbers[1]}"
+        for path, numbers in texts.cdi_numbers(text).items()
+        if path not in gone and _numbers(heard.root / path.lstrip("/")) != numbers
+    )
+    return (*gone, *others)
+
+
+def _numbers(path: Path) -> tuple[int, int]:
+    device = path.stat().st_rdev
+    return os.major(device), os.minor(device)
 
 
 def _secure_boot(root: Path) -> bool | None:

@@ -1,9 +1,9 @@
 """What can be wrong with GPUs, as judgements over what commands and files said. Pure.
 
 Each module tells in a table which failures it knows; the numbers are rows of the list of failures
-people reported with such machines. Rows without a check, and why: 8 to 10 and 31 in part need a
-run on the GPU or a metrics exporter, 24 is a matter of waiting, 27 is seen as a module that is
-not on disk, 35 is how this command line works.
+people reported with such machines. What no question shows: whether cards exchange data (10 in
+part: it has to be tried), how long a start takes (24), exporters of metrics, which no box has (31),
+and restarts in the middle of an installation (35), which the command line does itself.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -225,6 +225,24 @@ def cdi_paths(text: str) -> tuple[str, ...]:
     named = re.findall(r"""["']?hostPath["']?:\s*["']?([^\s"',]+)""", text)
     nodes = re.findall(r"""["']?path["']?:\s*["']?(/dev/[^\s"',]+)""", text)
     return tuple(dict.fromkeys([*named, *nodes]))
+
+
+def cdi_numbers(text: str) -> dict[str, tuple[int, int]]:
+    """The device numbers that a CDI specification fixes, by path; most leave them open."""
+    import yaml
+
+    try:
+        return dict(_numbers(yaml.safe_load(text)))
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}
+
+
+def _numbers(specification: Any) -> Iterator[tuple[str, tuple[int, int]]]:
+    parts = [specification, *(specification.get("devices") or ())]
+    for part in parts:
+        for node in (part.get("containerEdits") or {}).get("deviceNodes") or ():
+            if "major" in node and "minor" in node:
+                yield node.get("hostPath") or node["path"], (int(node["major"]), int(node["minor"]))
 
 
 def cdi_drivers(text: str) -> frozenset[str]:

@@ -131,12 +131,26 @@ def test_where_nvml_hung_nvidia_smi_is_not_tried(programs: Programs, root: Path)
 
 
 def test_a_refusal_is_kept_with_its_last_words(programs: Programs, root: Path) -> None:
-    programs.says("dmesg", "dmesg: read kernel buffer failed: Operation not permitted", 1)
+    programs.says("dkms", "one line\nError! Could not locate dkms.conf", 1)
     found = gather(root)
-    assert found.refused == {
-        Source.KERNEL_LOG: "dmesg: read kernel buffer failed: Operation not permitted"
-    }
-    assert Source.KERNEL_LOG not in found.said
+    assert found.refused == {Source.DKMS: "Error! Could not locate dkms.conf"}
+    assert Source.DKMS not in found.said
+
+
+def test_a_device_of_another_number_is_told_of(programs: Programs, root: Path) -> None:
+    """The double of a device is a file, which is of number 0:0."""
+    nodes = "{path: /dev/nvidia0, major: 195, minor: 7}, {path: /dev/nvidia9, major: 1, minor: 1}"
+    text = f"containerEdits: {{deviceNodes: [{nodes}]}}\n"
+    (root / "var/run/cdi/nvidia.yaml").write_text(text)
+    assert gather(root).lost == ("/dev/nvidia9", "/dev/nvidia0 as 195:7")
+
+
+def test_the_journal_stands_in_for_dmesg(programs: Programs, root: Path) -> None:
+    programs.says("dmesg", "dmesg: Operation not permitted", 1)
+    programs.says("journalctl", "kernel: NVRM: Xid")
+    found = gather(root)
+    assert found.text(Source.KERNEL_LOG) == "kernel: NVRM: Xid"
+    assert found.refused == {}
 
 
 def test_a_program_that_hangs_is_ended_and_told_of(

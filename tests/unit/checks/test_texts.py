@@ -114,9 +114,22 @@ def test_paths_of_a_cdi_specification() -> None:
     assert texts.cdi_drivers("hostPath: /usr/lib/libcuda.so.580.95.05") == {"580.95.05"}
 
 
+def test_device_numbers_that_a_cdi_specification_fixes() -> None:
+    text = """
+containerEdits:
+  deviceNodes: [{path: /dev/nvidiactl}, {path: /dev/nvidia-uvm, major: 510, minor: 0}]
+devices:
+- name: "0"
+  containerEdits: {deviceNodes: [{path: /dev/nvidia0, hostPath: /dev/nv0, major: 195, minor: 0}]}
+"""
+    assert texts.cdi_numbers(text) == {"/dev/nvidia-uvm": (510, 0), "/dev/nv0": (195, 0)}
+    assert texts.cdi_numbers(asset("cdi.520.61.05.yaml")) == {}
+
+
 READERS: list[Callable[[str], object]] = [
     *(texts.cards, texts.fields, texts.dkms, texts.packages, texts.units, texts.topology),
     *(texts.loaded_modules, texts.docker, texts.containers, texts.cdi_paths, texts.cdi_drivers),
+    texts.cdi_numbers,
 ]
 
 
