@@ -141,11 +141,12 @@ def _needs_root(candidate: Candidate, machine: Machine) -> Iterator[str]:
         yield f"needs root: sudo ./aibox install --profile {candidate.name}"
 
 
-def _rank(judged: tuple[Candidate, Match]) -> tuple[bool, int, int, int, str]:
+def _rank(judged: tuple[Candidate, Match]) -> tuple[int, int, int, int, str]:
+    """Best first; of those that do not fit the ones that lack least."""
     candidate, found = judged
     wanted, required = candidate.hardware, candidate.requires
     return (
-        not found.fits,
+        len(found.reasons),
         -(wanted.count if wanted else 0),
         -(wanted.memory_mib_min if wanted else 0),
         -(required.memory_mib_min if required else 0),

@@ -104,7 +104,7 @@ class Gpu:
     mig: bool = False
 
     def __str__(self) -> str:
-        return f"{self.name or 'GPU'} {self.pci_id} at {self.address}"
+        return f"{self.name} {self.pci_id} at {self.address}".lstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,8 @@ def _reasons(wanted: Hardware, machine: Machine) -> Iterator[str]:
     else:
         for number, gpu in enumerate(used(wanted, machine)):
             yield from _reasons_of(wanted, number, gpu)
-    if wanted.fabric is not machine.fabric and machine.gpus:
-        yield f"is for the fabric {wanted.fabric.value!r}; the host has {machine.fabric.value!r}"
+        if wanted.fabric is not machine.fabric:
+            yield f"is for fabric {wanted.fabric.value!r}; the host has {machine.fabric.value!r}"
 
 
 def _reasons_of(wanted: Hardware, number: int, gpu: Gpu) -> Iterator[str]:

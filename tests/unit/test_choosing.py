@@ -74,6 +74,13 @@ def test_the_reasons_of_every_other_profile_are_told() -> None:
     assert any(line.startswith("  not a100x2: needs 2 of") for line in lines)
 
 
+def test_of_those_that_do_not_fit_the_ones_that_lack_least_come_first() -> None:
+    found = propose(ALL, machine(gpu(), gpu(), memory_mib=8000))
+    assert [one.name for one in found.others] == ["a100x2", "a100x1", "a100x1-40", "cpu"]
+    alone = propose(ALL, machine(memory_mib=8000))
+    assert alone.others[0].name == "cpu"
+
+
 def test_what_could_not_be_read_is_told() -> None:
     host = machine(gpu(), problems=("NVML: Driver/library version mismatch",))
     assert "  NVML: Driver/library version mismatch" in propose(ALL, host).lines()
