@@ -9,13 +9,15 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import mkdtemp
+from threading import Thread
 
 import httpx
 import pytest
@@ -196,7 +198,27 @@ def test_silent_neighbours_do_not_keep_the_processes_from_ending(
             for name in NAMES:
                 code, seconds = box.stop(name)
                 assert (code, seconds < STOP_WITHIN_S) == (0, True), box.logs()
-        assert "ending without it" in box.logs()
+
+
+def test_a_locked_library_does_not_keep_the_web_process_from_ending(root: Path) -> None:
+    """A thread that waits for a lock cannot be called off."""
+    with running_box(root, DOCUMENTS, names=("web",), wait=False) as box, ExitStack() as stack:
+        wait_until(lambda: httpx.get(f"{box.url}/healthz", trust_env=False))
+        library = sqlite3.connect(root / "data" / "rag" / "library.sqlite", isolation_level=None)
+        stack.callback(library.close)
+        library.execute("BEGIN IMMEDIATE")
+        upload = Thread(target=_upload_in_vain, args=(box.url,))
+        upload.start()
+        stack.callback(upload.join)
+        uploads = root / "data" / "rag" / "uploads"
+        wait_until(lambda: any(uploads.iterdir()))
+        code, seconds = box.stop("web")
+        assert (code, seconds < STOP_WITHIN_S) == (0, True), box.logs()
+
+
+def _upload_in_vain(url: str) -> None:
+    with suppress(httpx.HTTPError):
+        httpx.post(f"{url}/api/documents", files={"file": ("a.md", b"# A")}, trust_env=False)
 
 
 def test_told_to_stop_while_it_starts_a_process_ends_with_0(root: Path) -> None:

@@ -21,6 +21,7 @@ from typing import TypeVar
 from rag_app.chunking import chunk_document
 from rag_app.config import Config
 from rag_app.embedding import EmbeddingClient
+from rag_app.ending import end_after
 from rag_app.errors import DocumentRefused, EmbeddingFailed, VectorsUnavailable
 from rag_app.indexing import ChunkIndexer
 from rag_app.ingest.corpus import reconcile_corpus
@@ -49,7 +50,7 @@ READ_AHEAD_BYTES = 1024 * 1024
 TOGETHER_CHARACTERS = 200_000
 # How long a document that was read waits for others at most.
 TOGETHER_S = 0.5
-# How long a call to another process may go on after the worker was told to stop.
+# How long the worker may take to end after it was told to stop.
 STOP_PATIENCE_S = 5.0
 
 _Found = TypeVar("_Found")
@@ -63,8 +64,8 @@ def run(config: Config) -> None:
     """Work until SIGTERM or SIGINT. Raises `LibraryUnusable`."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    stop, ended = threading.Event(), threading.Event()
-    threading.Thread(target=_insist, args=(stop, ended), daemon=True).start()
+    stop = threading.Event()
+    threading.Thread(target=_end_in_time, args=(stop,), daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     library = SqliteLibrary(config.storage.data)
@@ -76,19 +77,16 @@ def run(config: Config) -> None:
         Worker(config, library, vectors, indexer, jails, stop).run()
     vectors.close()
     library.close()
-    ended.set()
 
 
-def _insist(stop: threading.Event, ended: threading.Event) -> None:
-    """End the process when it does not do so by itself after `stop`.
+def _end_in_time(stop: threading.Event) -> None:
+    """A call may wait for minutes for an index that does not answer.
 
-    A call may wait for minutes for an index that does not answer. What was at work then is queued
-    again at the next start, as after a crash; the jails end with their socket.
+    What is at work then is queued again at the next start, as after a crash; the jails end with
+    their socket. In a thread, because a signal's handler must not start one.
     """
     stop.wait()
-    if not ended.wait(STOP_PATIENCE_S):
-        log.warning("a call does not return; ending without it")
-        os._exit(0)
+    end_after(STOP_PATIENCE_S)
 
 
 def make_indexer(

@@ -15,6 +15,7 @@ from rag_app import prompts
 from rag_app.answer import Answerer
 from rag_app.config import Config
 from rag_app.embedding import EmbeddingClient
+from rag_app.ending import end_after
 from rag_app.engines.extractive import ExtractiveEngine
 from rag_app.engines.openai import OpenAIEngine
 from rag_app.errors import ConfigError
@@ -27,6 +28,9 @@ from rag_app.web.app import build
 from rag_app.web.services import Services
 
 GRACEFUL_SHUTDOWN_S = 5
+# From being told to stop to the end, and from the end of all answers.
+STOP_WITHIN_S = 7.0
+EXIT_WITHIN_S = 1.0
 BACKLOG = 512
 
 
@@ -37,7 +41,7 @@ def run(config: Config) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     app = compose(config)
     with listen(config.server.host, config.server.port) as listener:
-        uvicorn.Server(
+        _PromptServer(
             uvicorn.Config(
                 app,
                 loop="uvloop",
@@ -50,6 +54,15 @@ def run(config: Config) -> None:
                 timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
             )
         ).run([listener])
+
+
+class _PromptServer(uvicorn.Server):
+    """Ends in time: what a thread had not written by then, nobody was told was written."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        end_after(STOP_WITHIN_S)
+        await super().shutdown(sockets)
+        end_after(EXIT_WITHIN_S)
 
 
 def listen(host: str, port: int) -> socket.socket:
