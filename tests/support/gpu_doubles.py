@@ -55,7 +55,7 @@ case "$*" in
         mode=$([ -e "$state/persistent" ] && echo Enabled || echo Disabled)
         for gpu in 0 1; do echo "$(cat "$state/tool"), $mode"; done ;;
     *mig.mode*) cat "$state/mig_modes" ;;
-    *compute-apps*) cat "$state/users" 2>/dev/null ;;
+    *compute-apps*) cat "$state/users" 2>/dev/null || true ;;
     -q) cat "$state/fabric" ;;
     --persistence-mode=1) touch "$state/persistent" ;;
     -L) cat "$state/list" ;;
@@ -128,7 +128,9 @@ esac
 # What is applied is a copy of the file and the name that was chosen of it.
 MIG_PARTED = """\
 case "$1" in
-    export) printf 'version: v1\\nmig-configs:\\n  current:\\n  - devices: all\\n    mig-enabled: false\\n' ;;
+    export)
+        printf 'version: v1\\nmig-configs:\\n  current:\\n'
+        printf '  - devices: all\\n    mig-enabled: false\\n' ;;
     assert)
         if grep -qxF "$5" "$state/divided" 2>/dev/null && cmp -s "$3" "$state/layout"; then
             echo "Selected MIG configuration currently applied"
@@ -163,9 +165,11 @@ INSTALL = """\
 ---
 - name: Double | Install
   ansible.builtin.copy:
-    content: "{{ [offline_repo_packages, offline_repo_held] | to_json }}"
+    content: "{{ [offline_repo_packages, __held] | to_json }}"
     dest: "{{ offline_repo_state }}/{{ offline_repo_owner }}.packages.json"
     mode: "0600"
+  vars:
+    __held: "{{ offline_repo_held | default(offline_repo_packages) }}"
 - name: Double | What ready modules would bring
   ansible.builtin.file:
     path: "{{ offline_repo_state }}/installed"
