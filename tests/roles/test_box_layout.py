@@ -150,7 +150,9 @@ def test_the_server_has_open_ways_and_private_rooms(
     mine = (os.geteuid(), tmp_path.stat().st_gid)
     monkeypatch.setattr(box_folders, "owner_named", lambda name, may_be_missing: name and mine)
     constants = yaml.safe_load((ROLES / "box_layout" / "vars" / "main.yml").read_text())
-    services = [{"path": "data/rag", "mode": "0700", "owner": "somebody"}]
+    services = [
+        {"path": path, "mode": "0700", "owner": "somebody"} for path in ("data/rag", "cache/a/chat")
+    ]
     opened = [{**one, "owner": None} for one in constants["__box_layout_system_open"]]
     given = {
         "root": str(tmp_path / "box"),
@@ -163,7 +165,8 @@ def test_the_server_has_open_ways_and_private_rooms(
     box_folders.apply(root, box_folders.differences(root, folders))
     found = {path: mode & 0o777 for path, mode in modes(root).items()}
     assert {path for path in Layout(root).directories() if not path.is_dir()} == set()
-    assert {path for path, mode in found.items() if mode == 0o711} == {".", "data", "gens", "run"}
+    open_ways = {".", "data", "gens", "run", "cache", "cache/a"}
+    assert {path for path, mode in found.items() if mode == 0o711} == open_ways
     assert {path for path, mode in found.items() if mode == 0o755} == {"bin"}
     assert {"secrets", "tls", "data/rag"} <= {p for p, mode in found.items() if mode == 0o700}
     assert box_folders.differences(root, folders) == box_folders.Changes()

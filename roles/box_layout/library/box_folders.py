@@ -39,7 +39,7 @@ options:
     description: >-
       Folders with a mode or an owner of their own, after `folders`; parents before children. The
       path "." is the root. A folder is given to the group of the owner's name. Without an owner it
-      stays whose it is.
+      stays whose it is. Folders on the way to it that nobody names get mode 0711.
     type: list
     elements: dict
     default: []
@@ -79,6 +79,7 @@ repaired:
 """
 
 Owner = tuple[int, int]
+WAY_THROUGH = 0o711
 NOBODY_YET: Owner = (-2, -2)  # of nobody: what a user who does not exist yet will own
 
 
@@ -203,6 +204,8 @@ def wanted(parameters: dict[str, object], *, may_be_missing: bool) -> list[Folde
         folders[root / name] = Folder(root / name, mode)
     for one in parameters["owned"]:  # type: ignore[attr-defined]
         owner = owner_named(one["owner"], may_be_missing=may_be_missing)
+        for way in reversed((root / one["path"]).relative_to(root).parents):
+            folders.setdefault(root / way, Folder(root / way, WAY_THROUGH))
         folders[root / one["path"]] = Folder(root / one["path"], int(one["mode"], 8), owner)
     return list(folders.values())
 
