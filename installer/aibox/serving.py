@@ -108,6 +108,8 @@ def problems(
     services, images, models = set(services), set(images), set(models)
     for name in sorted(services - {*ROLES, *serving}):
         yield f"services: {name!r} is none of {', '.join(ROLES)} and has no [serving.{name}]"
+    for name in (role for role in ROLES if role not in services):
+        yield f"services: {name} is missing, and the others need it"
     for name in sorted(set(service_images) - set(ROLES)):
         yield f"service_images.{name}: is none of {', '.join(ROLES)}"
     for name in sorted(services & set(ROLES)):

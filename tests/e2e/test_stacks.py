@@ -46,6 +46,7 @@ pytestmark = [
 
 NAME = "box.example.org"
 SERVICES = ("gateway", "web", "ingest")
+"""Those that are started; a store of vectors would be a double again."""
 DOUBLE = Path(__file__).parents[1] / "support" / "upstream_double.py"
 # What an engine, a vector store and the application itself serve for others than their users.
 CLOSED = [
@@ -94,8 +95,8 @@ class Stack:
         chosen = ["docker", "compose", "--project-name", self.project, "--file", file]
         return docker("exec", self.server, *chosen, *words).out
 
-    def up(self, *services: str) -> None:
-        self.compose("up", "--detach", "--no-build", "--pull", "never", *services)
+    def up(self) -> None:
+        self.compose("up", "--detach", "--no-build", "--pull", "never", "--no-deps", *SERVICES)
 
     def ids(self) -> dict[str, str]:
         asked = ("ps", "--all", "--quiet", "--no-trunc")
@@ -159,7 +160,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def release() -> Any:
-    return stack_examples.release(stack_examples.profile_text("", SERVICES))
+    return stack_examples.release(stack_examples.profile_text("", (*SERVICES, "qdrant")))
 
 
 @pytest.fixture(scope="module")
@@ -253,10 +254,12 @@ def test_an_open_route_is_open_for_its_methods_alone(stack: Stack, method: str, 
 
 def test_the_application_sees_who_asked_and_the_name_as_it_was_asked_for(stack: Stack) -> None:
     host = f"{NAME}:{stack.port}"
-    seen = stack.ask("GET", "/readyz", name=NAME, host=host).json["headers"]
+    answer = stack.ask("GET", "/readyz", name=NAME, host=host)
+    seen = answer.json["headers"]
     assert (seen["Host"], seen["X-Forwarded-Proto"]) == (host, "https")
-    answer = stack.ask("GET", "/readyz")
     assert "max-age" in answer.headers["strict-transport-security"]
+    answer = stack.ask("GET", "/readyz")
+    assert "strict-transport-security" not in answer.headers
     assert not {"server", "via", "x-powered-by"} & set(answer.headers)
 
 

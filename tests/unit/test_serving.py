@@ -27,6 +27,7 @@ from aibox.serving import Runner, Serving, spelt_out
         ("memory_mib = 8000", "memory_mib = 8", "serving.chat.memory_mib"),
         (", 'chat']", "]", "serving.chat: is not among the services"),
         (", 'chat']", ", 'chat', 'grafana']", "'grafana' is none of gateway"),
+        (", 'qdrant'", "", "qdrant is missing, and the others need it"),
         ('name = "app"\n', 'name = "application"\n', "web runs the image 'app'"),
         ('runtime = "container"', 'runtime = "process"', 'need runtime = "container"'),
     ],
