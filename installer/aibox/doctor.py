@@ -12,6 +12,7 @@ from aibox.box.store import Store
 from aibox.checks.evidence import Evidence, Image
 from aibox.errors import AiboxError
 from aibox.preflight import Finding, Status
+from aibox.profile import PackageRole
 from aibox.release import Release
 
 
@@ -52,8 +53,11 @@ def hardware(release: Release) -> tuple[Finding, ...]:
     """Whether the host has the GPUs of a release: what preflight asks before it is installed."""
     if release.hardware is None:
         return ()
-    found = Evidence(gpus.detect(), release.hardware, tuple(_images(release)))
-    return checks.of_hardware(found)
+    brings = PackageRole.NVIDIA_DRIVER in release.package_roles.values()
+    images = tuple(_images(release))
+    return checks.of_hardware(
+        Evidence(gpus.detect(), release.hardware, images, brings_driver=brings)
+    )
 
 
 def _images(release: Release) -> Iterator[Image]:

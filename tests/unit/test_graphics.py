@@ -15,6 +15,7 @@ from aibox.hardware import Hardware, Machine
 from aibox.pins import Blob, ImagePin, ImagePlatform, Redistribution
 from aibox.preflight import Status
 from aibox.prepare import Workplace
+from aibox.profile import PackageRole
 from aibox.release import Release
 from examples import HEX, lock, profile
 from machines import TWO_A100, gpu, machine
@@ -60,9 +61,20 @@ def on(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Hardware | None, tuple[Ima
 
 
 def test_preflight_refuses_a_host_without_the_gpus_of_a_release(on: object) -> None:
-    (found,) = doctor.hardware(SERVED)
-    assert (found.check, found.status) == ("gpu profile", Status.VETO)
-    assert "needs 2 of" in found.found
+    gpu_profile, driver = doctor.hardware(SERVED)
+    assert (gpu_profile.check, gpu_profile.status) == ("gpu profile", Status.VETO)
+    assert "needs 2 of" in gpu_profile.found
+    assert (driver.check, driver.status) == ("gpu driver", Status.OK)
+
+
+def test_preflight_refuses_a_host_without_a_driver_when_the_release_brings_none(
+    on: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpus, "detect", lambda: machine(gpu(), gpu(), driver=""))
+    (found,) = (one for one in doctor.hardware(SERVED) if one.status is Status.VETO)
+    assert (found.check, found.found) == ("gpu driver", "no driver is loaded")
+    brings = SERVED.model_copy(update={"package_roles": {"x": PackageRole.NVIDIA_DRIVER}})
+    assert [one.status for one in doctor.hardware(brings)] == [Status.OK]
 
 
 def test_preflight_does_not_look_for_gpus_that_nobody_needs(

@@ -29,9 +29,13 @@ def examine(evidence: Evidence) -> tuple[Finding, ...]:
 
 
 def of_hardware(evidence: Evidence) -> tuple[Finding, ...]:
-    """What preflight has to know before anything is installed: are these the right GPUs, and
-    does the driver that the release brings run its images."""
-    return (*cards.profile(evidence), *images.of_release(evidence))
+    """What preflight has to know before anything is installed: are these the right GPUs, is
+    there a driver or does the release bring one, and does such a driver run its images."""
+    return (
+        *cards.profile(evidence),
+        *driver.of_release(evidence),
+        *images.of_release(evidence),
+    )
 
 
 def _without(evidence: Evidence) -> tuple[Finding, ...]:

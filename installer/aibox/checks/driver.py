@@ -57,6 +57,19 @@ def examine(evidence: Evidence) -> Iterator[Finding]:
         yield from _mig_branch(evidence)
 
 
+def of_release(evidence: Evidence) -> Iterator[Finding]:
+    """A host that has to have a driver already, because the release has none to install."""
+    if evidence.wanted is None or evidence.brings_driver or not evidence.machine.gpus:
+        return
+    loaded, least = evidence.machine.driver, evidence.wanted.driver_min
+    expected = f"{least} or newer; the release brings none"
+    if version(loaded) >= version(least):
+        yield good("gpu driver", loaded, expected)
+    else:
+        fix = "install NVIDIA's driver as the distribution does, then: ./aibox preflight"
+        yield bad("gpu driver", loaded or "no driver is loaded", expected, fix=fix)
+
+
 def _loaded(evidence: Evidence) -> Finding:
     holders = {one.kernel_driver for one in evidence.used} - {"", "nvidia"}
     if evidence.machine.driver and not holders:

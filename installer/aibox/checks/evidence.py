@@ -47,7 +47,8 @@ class Evidence:
     `wanted` is what the installed box needs; None where there is no box, or it needs no GPU.
     `refused` says why a source that is there did not answer. `existing` are those of the paths
     worth knowing that exist, `lost` those that the CDI specification names and that do not.
-    `logs` are the last lines of each engine's container.
+    `logs` are the last lines of each engine's container; `brings_driver` is whether the release
+    has a driver to install.
     """
 
     machine: Machine
@@ -61,6 +62,7 @@ class Evidence:
     existing: frozenset[str] = frozenset()
     lost: tuple[str, ...] = ()
     logs: Mapping[str, str] = field(default_factory=dict)
+    brings_driver: bool = True
 
     def text(self, source: Source) -> str:
         """What a source said, empty when it said nothing."""

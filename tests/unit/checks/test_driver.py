@@ -60,6 +60,21 @@ def test_a_driver_that_is_not_there_weighs_by_whether_a_box_needs_it(
     assert after.status is Status.VETO
 
 
+@pytest.mark.parametrize(
+    ("loaded", "expected"),
+    [("", BAD), ("550.54.13", BAD), ("550.54.14", GOOD), ("580.95.05", GOOD)],
+)
+def test_a_release_without_a_driver_wants_one_on_the_host(
+    loaded: str, expected: list[Status]
+) -> None:
+    known = evidence(replace(HOST, driver=loaded), WANTED, brings_driver=False)
+    assert states(list(driver.of_release(known))) == expected
+    assert list(driver.of_release(replace(known, brings_driver=True))) == []
+    assert list(driver.of_release(replace(known, wanted=None))) == []
+    nothing = replace(known, machine=replace(HOST, gpus=()))
+    assert list(driver.of_release(nothing)) == []
+
+
 def test_13_nouveau_is_barred_and_the_host_restarted() -> None:
     (found,) = named(driver.examine, held_by("nouveau", "nouveau"), "gpu driver")
     assert found.fix.endswith("systemctl reboot")
