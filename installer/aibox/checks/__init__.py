@@ -50,4 +50,6 @@ def _unseen(evidence: Evidence) -> tuple[Finding, ...]:
         return ()
     told = "; ".join(f"{source.value}: {why}" for source, why in sorted(evidence.refused.items()))
     fix = "look again as root: sudo ./aibox doctor"
+    if evidence.machine.root:
+        fix = f"see what it says: {min(evidence.refused).value}"
     return (doubtful("gpu checks", f"could not look at {told}", "everything seen", fix=fix),)

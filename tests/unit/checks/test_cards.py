@@ -142,11 +142,13 @@ def test_a_host_without_gpus_gets_one_finding_unless_its_box_needs_some() -> Non
 
 
 def test_what_could_not_be_looked_at_is_no_pass() -> None:
-    known = evidence(refused={Source.KERNEL_LOG: "Operation not permitted"})
+    user = replace(HOST, root=False)
+    known = evidence(user, refused={Source.KERNEL_LOG: "Operation not permitted"})
     found = checks.examine(known)[-1]
     assert (found.check, found.status) == ("gpu checks", Status.WARN)
     assert found.found == "could not look at dmesg: Operation not permitted"
     assert found.fix.endswith("sudo ./aibox doctor")
+    assert checks.examine(replace(known, machine=HOST))[-1].fix.endswith(": dmesg")
 
 
 def test_published_texts_of_other_machines_do_not_make_the_checks_stumble() -> None:
