@@ -37,7 +37,8 @@ _FLAVOURED = re.compile(
     r"-(\d{3})(-server)?(-open)?(?:-[\d.]+)?$"
 )
 _UPGRADERS = ("unattended-upgrades.service", "apt-daily-upgrade.timer", "dnf-automatic.timer")
-_MISMATCH = "Driver/library version mismatch"
+# nvidia-smi says "Driver/library version mismatch", NVML's bindings "NVML/RM version mismatch".
+_MISMATCH = "version mismatch"
 
 
 def examine(evidence: Evidence) -> Iterator[Finding]:

@@ -88,7 +88,7 @@ def test_13_nouveau_is_barred_and_the_host_restarted() -> None:
         evidence(
             refused={Source.CARDS: "Failed to initialize NVML: Driver/library version mismatch"}
         ),
-        evidence(replace(HOST, problems=("NVML: Driver/library version mismatch",))),
+        evidence(replace(HOST, problems=("NVML: RM has detected an NVML/RM version mismatch.",))),
     ],
     ids=["on disk", "libraries", "nvidia-smi", "NVML"],
 )
