@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import pytest
 
+from aibox.pins import Redistribution
+
 from . import package_root, systemd_host
 from .package_root import Locked, lock, newest_kernel, resolve
 from .role_plays import Played, Stage
@@ -120,6 +122,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_a_driver_is_compiled_on_the_host_stays_and_goes(
     site: Site, figure: Callable[[str], None]
 ) -> None:
+    assert site.driver.pins.redistribution is Redistribution.OPERATOR_ONLY
     packages = site.packages()
     site.lists_files("before")
     a_kernel_that_the_bundle_does_not_have_is_refused(site)
