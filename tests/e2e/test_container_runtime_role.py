@@ -44,6 +44,9 @@ tar -c . | docker import - small
 """
 
 
+SELLS = "/bin/sh -c 'while :; do sleep 9; done'"
+
+
 @dataclass(frozen=True)
 class Site:
     """A server that no network reaches, with the repository of the bundle on its disk."""
@@ -148,8 +151,8 @@ def occupied(
 ) -> Iterator[Site]:
     """A server with a Docker of its owner's, and a container in it."""
     for made in site(tmp_path_factory.mktemp("occupied"), network, carried, packages=DOCKER):
-        made.shell(IMAGE.format(busybox="/bin/busybox"))
-        made.shell("docker run --detach --name shop small /bin/sh -c 'while :; do sleep 9; done'")
+        made.shell(IMAGE)
+        made.shell(f"docker run --detach --network none --name shop small {SELLS}")
         yield made
 
 
@@ -179,7 +182,7 @@ def test_docker_comes_runs_and_goes(bare: Site, figure: Callable[[str], None]) -
     assert settings["log-opts"] == {"max-size": "10m", "max-file": "5"}
     assert bare.shell("docker info --format '{{.LiveRestoreEnabled}}'") == "true"
     bare.shell(IMAGE)
-    assert bare.shell("docker run --rm small /bin/sh -c 'echo it runs'") == "it runs"
+    assert bare.shell("docker run --rm --network none small /bin/sh -c 'echo it runs'") == "it runs"
 
     again = bare.plays(*CREATE)
     figure(f"a second run that has nothing to do: {again.seconds:.1f} s")

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule  # type: ignore[import-untyped]
 
@@ -77,15 +78,13 @@ def ask(*words: str) -> tuple[bool, str]:
     except subprocess.TimeoutExpired:
         return False, f"docker {words[0]} gave no answer in {SECONDS} s"
     out = done.stdout if done.returncode == 0 else done.stderr or done.stdout
-    return done.returncode == 0, out.decode(errors="replace").strip()
+    # Only line ends: a last column may be empty, and its tab is what tells so.
+    return done.returncode == 0, out.decode(errors="replace").strip("\r\n")
 
 
 def engine(answers: bool, said: str) -> dict[str, object]:
     """What `docker info --format json` tells of the engine; without one, why."""
-    try:
-        told = json.loads(said) if answers else {}
-    except ValueError:
-        told = {}
+    told = _object(said) if answers else {}
     version = str(told.get("ServerVersion") or "")
     complaint = "" if version else "; ".join(told.get("ServerErrors") or []) or said[:400]
     return {
@@ -97,6 +96,14 @@ def engine(answers: bool, said: str) -> dict[str, object]:
         "logging": str(told.get("LoggingDriver") or ""),
         "data_root": str(told.get("DockerRootDir") or ""),
     }
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def containers(lines: Sequence[str], project: str) -> dict[str, list[str]]:
