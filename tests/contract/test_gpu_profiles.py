@@ -183,7 +183,9 @@ def test_shared_memory_is_enough_for_every_gpu(name: str) -> None:
 def test_geforce_profiles_warn_of_the_licence_and_no_other() -> None:
     warned = {name for name, one in WITH_GPUS.items() if wanted(one).warnings}
     assert warned == {"rtx4090x1", "rtx4090x2"}
-    assert all("licensed" in wanted(WITH_GPUS[name]).warnings[0] for name in warned)
+    assert all(
+        "licence of GeForce drivers" in wanted(WITH_GPUS[name]).warnings[0] for name in warned
+    )
 
 
 def test_only_machines_with_switches_have_a_fabric() -> None:
