@@ -66,6 +66,14 @@ print(turn - said[0][0], time.monotonic() - turn)
 status = Path("/proc/self/status").read_text().splitlines()
 print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
 """
+APPLY = """
+import functools, sys
+from pathlib import Path
+from aibox.box.containers import Containers
+from aibox.box.docker_engine import DockerEngine
+say = functools.partial(print, flush=True)
+Containers(Path(sys.argv[1]), engine=DockerEngine(Path(sys.argv[2])), on_event=say).apply()
+"""
 # Docker of the server listens at a second place, which this side can see. In a container it may
 # not write to /proc/sys, and takes that for a reason not to start others.
 SECOND_SOCKET = """
@@ -369,6 +377,24 @@ def test_an_upgrade_restarts_exactly_what_changed(box: Box, image: Image) -> Non
     assert mounted_generations(box.root) == {1, 2}
 
 
+def test_killed_in_the_middle_of_an_upgrade_the_next_run_finishes_it(
+    box: Box, image: Image
+) -> None:
+    box.generation(3, tag_of("app", image.platform()), {"web": "w3", "qdrant": "q3"})
+    command = [sys.executable, "-c", APPLY, str(box.root), str(box.root.parent / "docker.sock")]
+    surroundings = {**os.environ, "PYTHONPATH": str(REPOSITORY / "installer")}
+    with subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("restarting qdrant" in line for line in process.stdout)
+        process.kill()
+    box.runtime().apply()
+    found = {name: one.labels[INPUTS_LABEL] for name, one in box.running().items()}
+    assert found == {"web": "w3", "qdrant": "q3"}
+    box.switch(2)
+    box.runtime().apply()
+    assert mounted_generations(box.root) == {2}
+
+
 def test_a_killed_container_comes_back_and_is_counted(box: Box) -> None:
     pid = box.running()["web"].pid
     box.host.root("docker", "kill", box.ids()["web"])
@@ -398,7 +424,7 @@ def test_reloading_systemd_is_harmless(box: Box) -> None:
 
 def test_a_service_that_keeps_dying_is_named_and_a_rollback_heals(box: Box, image: Image) -> None:
     tag = tag_of("app", image.platform())
-    box.generation(3, tag, {"web": "w3", "qdrant": "q1"}, web=DIES)
+    box.generation(4, tag, {"web": "w4", "qdrant": "q1"}, web=DIES)
     with pytest.raises(Failed, match="web does not stay up") as caught:
         box.runtime().apply()
     assert "exit code 3: there is nothing to serve" in caught.value.context
@@ -410,7 +436,7 @@ def test_a_service_that_keeps_dying_is_named_and_a_rollback_heals(box: Box, imag
 
 def test_a_service_that_is_dropped_goes_away(box: Box, image: Image) -> None:
     before = box.ids()["qdrant"]
-    box.generation(4, tag_of("app", image.platform()), {"qdrant": "q1"})
+    box.generation(5, tag_of("app", image.platform()), {"qdrant": "q1"})
     box.runtime().apply()
     assert {one.service: one.id for one in box.engine.containers(PROJECT)} == {"qdrant": before}
     assert "aibox@web" not in box.host.root("systemctl", "list-units", "--plain", "aibox@*")
