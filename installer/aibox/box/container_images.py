@@ -7,16 +7,17 @@ must be the locked digest, or the image goes away again.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from aibox.box import compose_file
 from aibox.box.docker_engine import Engine, EngineFacts
-from aibox.box.filesystem import Filesystem
+from aibox.box.filesystem import Filesystem, OpenFile
 from aibox.box.image_archive import REPOSITORY, Archive, tag_of
 from aibox.digest import canonical_json
-from aibox.errors import AiboxError, Fault, VerificationRefused
+from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
 from aibox.pins import ImagePlatform
 from aibox.progress import Meter, Progress, Report
 
@@ -64,7 +65,7 @@ def ensure(
     facts = engine.facts()
     _forget_doubtful(engine, _noted(notes), report)
     loaded = []
-    with filesystem.watch(facts.root.resolve()) as folder:
+    with _watched(facts.root, filesystem) as folder:
         for image in wanted:
             archive = image.archive
             if engine.image_id(archive.tag) != expected_id(image.platform, facts):
@@ -76,6 +77,23 @@ def ensure(
             there = {one.tag: one.id for one in engine.tagged(OURS)}
             filesystem.publish(notes, canonical_json(there))
     return tuple(loaded)
+
+
+@contextmanager
+def _watched(root: Path, filesystem: Filesystem) -> Iterator[OpenFile]:
+    """Docker's data folder, open so that a disk that fails from here on is noticed."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(filesystem.watch(root.resolve()))
+        except OSError as error:
+            raise Failed(
+                "docker-data-unreachable",
+                "the folder in which Docker keeps images cannot be opened",
+                context=f"{root}: {error.strerror or error}",
+                hint="run the command as root, on the host of Docker itself: sudo ./aibox start",
+                fault=Fault.HOST,
+            ) from error
+        yield folder
 
 
 def _noted(notes: Path) -> dict[str, str]:

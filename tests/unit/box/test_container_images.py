@@ -225,6 +225,13 @@ def test_a_disk_that_fails_when_it_matters_is_told(place: Place) -> None:
         place.load()
 
 
+def test_a_docker_whose_data_lie_elsewhere_is_told(place: Place) -> None:
+    place.host.docker_root = place.folder / "none"
+    with pytest.raises(Failed, match="cannot be opened"):
+        place.load()
+    assert place.host.loaded == []
+
+
 def test_somebody_hears_what_is_going_on(place: Place) -> None:
     place.load()
     assert place.said[0] == "app: checking its layers"
