@@ -18,7 +18,6 @@ from pathlib import Path
 import pynvml
 import pytest
 
-import aibox
 from aibox.box import gpus
 from machines import A100_PCIE, add_pci_device
 
@@ -121,7 +120,7 @@ def detect(folder: Path) -> list[list[object]]:
     environment = {
         **os.environ,
         "LD_LIBRARY_PATH": str(folder),
-        "PYTHONPATH": str(Path(aibox.__file__).parents[1]),
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(folder)],
