@@ -143,6 +143,11 @@ def provide(
         "nvidia_driver_report": reports.of("nvidia_driver.report"),
         "nvidia_driver_outcome": reports.of("nvidia_driver.outcome"),
         "stack_units_source": str(units),
+        # Of the box's own networks alone: what else the host lets in and out is its owner's matter.
+        "firewall_mode": "enforce",
+        "firewall_report": reports.of("firewall.report"),
+        "hardening_root": str(store.layout.root),
+        "hardening_report": reports.of("hardening.report"),
     }
     playbooks.run(content, "provision_server", folder, wanted, report, lock)
     for finding in reports.read():

@@ -62,9 +62,11 @@ def test_every_service_is_hardened(text: str | None) -> None:
 
 def test_nothing_but_the_gateway_can_be_reached_or_reaches_out() -> None:
     read = compose(FULL)
-    assert read["networks"]["inside"] == {"internal": True}
-    options = read["networks"]["outside"]["driver_opts"]
-    assert options == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    named = "com.docker.network.bridge.name"
+    inside, outside = read["networks"]["inside"], read["networks"]["outside"]
+    assert inside == {"internal": True, "driver_opts": {named: "aibox-inside"}}
+    masquerade = {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    assert outside["driver_opts"] == {named: "aibox-outside", **masquerade}
     for name, service in read["services"].items():
         on = ["inside", "outside"] if name == "gateway" else ["inside"]
         assert service["networks"] == on, name
