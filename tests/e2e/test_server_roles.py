@@ -204,7 +204,7 @@ def test_a_server_that_will_not_do_is_told_all_of_it_and_left_as_it_is(site: Sit
 
 def test_check_mode_on_a_virgin_server_announces_and_makes_nothing(site: Site) -> None:
     announced = site.plays(*CREATE, check=True).changed
-    assert any("Make the users" in task for task in announced)
+    assert any("Make the users of the services" in task for task in announced)
     assert any("Compare the box's rules" in task for task in announced)
     assert site.left() == []
     assert not site.has(f"[ -e {BOX} ] || getent passwd aibox-app || nft list table inet aibox")
@@ -234,6 +234,7 @@ def test_users_folders_units_and_rules_are_made_and_a_second_run_changes_nothing
         "enabled\nenabled"
     )
     site.writes(f"{BOX}/bin/aibox", COMMAND, "755")
+    site.shell(f"ln -s gens/1 {BOX}/current")
     units = "aibox.service aibox@chat.service aibox-resume.service aibox-firewall.service"
     assert site.shell(f"systemd-analyze verify {units} 2>&1") == ""
     assert site.findings("firewall")["firewall"]["found"] == "in force"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,6 +182,56 @@ def test_a_user_who_is_missing_is_named_and_only_awaited_in_check_mode(
         box_folders.owner_named("no-such-user", may_be_missing=False)
 
 
+@pytest.fixture(scope="module")
+def box_users(load_module: Callable[[str], ModuleType]) -> ModuleType:
+    return load_module("box_layout/box_users")
+
+
+MARK = "aibox service"
+
+
+def passwd(uid: int, comment: str = MARK, shell: str = "/usr/sbin/nologin") -> pwd.struct_passwd:
+    return pwd.struct_passwd(("web", "x", uid, uid, comment, "/nonexistent", shell))
+
+
+def group(gid: int) -> grp.struct_group:
+    return grp.struct_group(("web", "x", gid, []))
+
+
+@pytest.mark.parametrize(
+    ("user", "own", "uid", "programs"),
+    [
+        (None, None, None, ["groupadd --system web", "useradd --system"]),
+        (None, None, 70001, ["groupadd --system --gid 70001 web", "useradd --system"]),
+        (None, group(5), None, ["useradd --system"]),
+        (passwd(998), group(998), None, []),
+        (passwd(70001), group(70001), 70001, []),
+        (passwd(998), group(998), 70001, ["groupmod --gid 70001 web", "usermod --shell"]),
+        (passwd(998, shell="/bin/sh"), group(998), None, ["usermod --shell /usr/sbin/nologin"]),
+    ],
+)
+def test_a_user_is_made_or_changed_only_as_far_as_he_differs(
+    box_users: ModuleType,
+    user: pwd.struct_passwd | None,
+    own: grp.struct_group | None,
+    uid: int | None,
+    programs: list[str],
+) -> None:
+    found = box_users.Found(user, own)
+    commands = [" ".join(step) for step in box_users.to_make("web", uid, MARK, found)]
+    assert len(commands) == len(programs)
+    assert all(map(str.startswith, commands, programs))
+
+
+def test_only_users_with_the_mark_are_removed(box_users: ModuleType) -> None:
+    ours = box_users.Found(passwd(70001), group(70001))
+    theirs = box_users.Found(passwd(1000, comment="Ann"), group(1000))
+    assert box_users.to_remove("web", ours, MARK) == [["userdel", "web"], ["groupdel", "web"]]
+    assert box_users.to_remove("web", theirs, MARK) == []
+    assert box_users.to_remove("web", box_users.Found(None, group(1)), MARK) == []
+    assert (box_users.is_foreign(ours, MARK), box_users.is_foreign(theirs, MARK)) == (False, True)
+
+
 CREATE_SYSTEM = """\
     - name: Layout
       ansible.builtin.import_role:
@@ -196,7 +248,7 @@ def test_a_server_in_check_mode_is_announced_and_not_made(runs: Runs) -> None:
         "box_layout_service_folders": [{"path": "data/rag", "owner": "aibox-no-such"}],
     }
     stats = runs.play(runs.tasks(CREATE_SYSTEM), given, check=True)
-    assert stats.changed == 3
+    assert stats.changed == 2
     assert not root.parent.exists()
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -99,8 +101,9 @@ def test_units_are_installed_read_anew_when_they_changed_and_taken_away(
     assert host.calls().count("daemon-reload") == 1
 
     with (source / "aibox@.service").open("a") as unit:
-        unit.write("# newer\n")
+        unit.write("# newer {{ 1 + 1 }}\n")
     runs.play(create, given)
+    assert (host.units / "aibox@.service").read_bytes() == (source / "aibox@.service").read_bytes()
     assert host.calls().count("daemon-reload") == 2
     assert not {"restart", "start", "stop"} & {call.split()[0] for call in host.calls()}
 
@@ -178,3 +181,33 @@ def test_a_service_unit_names_the_instance_and_the_file_that_current_leads_to() 
     (start,) = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
     assert start.endswith(" up --no-build --pull never --no-deps --no-log-prefix %i")
     assert "[Install]" not in unit
+
+
+def test_a_unit_that_cannot_be_written_leaves_the_old_one(
+    load_module: Callable[[str], ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load_module("stack_units/unit_files")
+    unit = tmp_path / "x.service"
+    module.write(unit, "old")
+    assert module.is_as_wanted(unit, "old")
+    assert unit.stat().st_mode & 0o777 == 0o644
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        module.write(unit, "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.service"]
+    assert module.is_as_wanted(unit, "old")
+
+
+def test_a_link_or_another_mode_is_not_the_file_that_is_wanted(
+    load_module: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
+    module = load_module("stack_units/unit_files")
+    module.write(tmp_path / "file", "text")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    assert not module.is_as_wanted(tmp_path / "link", "text")
+    (tmp_path / "file").chmod(0o600)
+    assert not module.is_as_wanted(tmp_path / "file", "text")
