@@ -208,13 +208,15 @@ def _open(path: Path) -> BinaryIO:
 
 def _import(
     store: Store,
-    items: Iterable[Wanted],
+    items: Sequence[Wanted],
     openers: Mapping[str, Callable[[], BinaryIO]],
     what: str,
     report: Report,
 ) -> None:
     incoming = [Incoming(item.sha256, item.size, openers[item.sha256]) for item in items]
-    meter = Meter(STEP, what, sum(item.size for item in incoming), report)
+    # What several files have in common (a layer of many images) is read once.
+    sizes = {item.sha256: item.size for item in items}
+    meter = Meter(STEP, what, sum(sizes.values()), report)
     importing.import_all(store, incoming, meter.add)
 
 
