@@ -375,18 +375,36 @@ def docker_socket(tmp_path: Path) -> Iterator[Path]:
         server.shutdown()
 
 
-def test_containers_of_others_are_named(server_info: ModuleType, docker_socket: Path) -> None:
-    assert server_info.docker(docker_socket) == {"state": "answers", "others": ["theirs"]}
+@pytest.fixture
+def running(tmp_path: Path) -> Path:
+    """The number of a process that runs, as Docker writes its own."""
+    (tmp_path / "docker.pid").write_text(f"{os.getpid()}\n")
+    return tmp_path / "docker.pid"
+
+
+def test_containers_of_others_are_named(
+    server_info: ModuleType, docker_socket: Path, running: Path
+) -> None:
+    found = {"state": "answers", "others": ["theirs"]}
+    assert server_info.docker(docker_socket, running) == found
+
+
+def test_a_docker_that_does_not_run_is_not_asked(
+    server_info: ModuleType, docker_socket: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.pid").write_text("999999999")
+    for pid in (tmp_path / "none", tmp_path / "other.pid"):
+        assert server_info.docker(docker_socket, pid)["state"] == "stopped"
 
 
 def test_a_docker_that_is_not_there_or_does_not_answer_is_told_apart(
-    server_info: ModuleType, tmp_path: Path
+    server_info: ModuleType, tmp_path: Path, running: Path
 ) -> None:
-    assert server_info.docker(tmp_path / "none")["state"] == "absent"
+    assert server_info.docker(tmp_path / "none", running)["state"] == "absent"
     dead = tmp_path / "dead.sock"
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(dead))
-    assert server_info.docker(dead)["state"] == "silent"
+    assert server_info.docker(dead, running)["state"] == "silent"
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ MIB = 1 << 20
 PROBE_SECONDS = 3.0
 DOCKER_SECONDS = 10.0
 DOCKER_SOCKET = Path("/run/docker.sock")
+DOCKER_PID = Path("/run/docker.pid")
 OUR_PROJECT = "aibox"
 # What limits on containers need (memory, number of processes, processors).
 CONTROLLERS = {"cpu", "cpuset", "memory", "pids"}
@@ -106,7 +107,7 @@ def server(root: Path, disks: list[dict[str, object]], probe: str) -> dict[str, 
         "open_files": most_open_files(Path("/proc")),
         "upgrades": unattended_upgrades(Path("/")),
         "network": {**network(Path("/")), "probe": reached(probe)},
-        "docker": docker(DOCKER_SOCKET),
+        "docker": docker(DOCKER_SOCKET, DOCKER_PID),
         "box": box(root),
         "restart_wanted": Path("/run/reboot-required").exists(),
     }
@@ -247,13 +248,16 @@ class DockerConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-def docker(path: Path) -> dict[str, object]:
+def docker(path: Path, pid: Path) -> dict[str, object]:
     """Whether Docker is there, and the names of containers that are not the box's.
 
-    The state is `absent`, `answers`, `closed` (this user may not ask) or `silent`.
+    The state is `absent`, `answers`, `closed` (this user may not ask), `silent` or `stopped`:
+    whoever then asked at its socket would start it, because systemd listens there.
     """
     if not exists(path):
         return {"state": "absent", "others": []}
+    if not exists(Path("/proc") / (text_of(pid).strip() or "none")):
+        return {"state": "stopped", "others": []}
     try:
         listed = containers(path)
     except PermissionError:
