@@ -257,7 +257,7 @@ def test_a_docker_that_was_there_is_left_alone(occupied: Site) -> None:
     broken = occupied.plays("container_runtime.settings", **insists)
     assert "is not JSON" in broken.complaint
     occupied.shell("echo '{\"live-restore\": true}' > /etc/docker/daemon.json")
-    occupied.shell("systemctl reload docker")
+    occupied.shell("kill -HUP $(systemctl show --property MainPID --value docker)")
     live = "docker info --format '{{.LiveRestoreEnabled}}'"
     wait_until(lambda: occupied.shell(live) == "true", 20, "live-restore")
 

@@ -249,7 +249,8 @@ def _forget(path: Path, record: Record, going: Collection[str], kept: Collection
 
 def without_sources(folder: Path, form: str) -> Manager:
     """A package manager that knows no source at all, which is enough to remove."""
-    (folder / "sources").mkdir()
+    for name in ("sources", "lists/partial", "cache/archives/partial"):
+        (folder / name).mkdir(parents=True)
     text = dnf_configuration(folder) if form == "rpm" else configuration(folder)
     (folder / ("dnf.conf" if form == "rpm" else "apt.conf")).write_text(text)
     return Dnf(folder) if form == "rpm" else Apt(folder)
