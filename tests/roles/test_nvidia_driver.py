@@ -48,6 +48,8 @@ class Driver:
             "__nvidia_driver_blacklist": root / "etc/modprobe.d/aibox-nouveau.conf",
             "__nvidia_driver_load": root / "etc/modules-load.d/aibox-nvidia.conf",
             "__nvidia_driver_units": self.host.units,
+            "__nvidia_driver_dkms": root / "usr/sbin/dkms",
+            "__nvidia_driver_dkms_folder": root / "var/lib/dkms",
         }
 
     @property
@@ -99,7 +101,9 @@ def test_a_driver_comes_is_left_alone_and_goes(driver: Driver) -> None:
     assert driver.outcome["reboot_required"] is True
     assert driver.host.files() - before == {"proc/driver/nvidia/version"}  # until it restarts
     left = {path.name for path in driver.host.state.iterdir()}
-    assert not [name for name in left if name.startswith("enabled.") or name.endswith(".json")]
+    assert not [
+        name for name in left if name.startswith("enabled.") or name.endswith((".json", ".key"))
+    ]
     assert (driver.host.state / "holds").read_text() == "linux-headers-amd64\n"
 
 

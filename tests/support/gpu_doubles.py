@@ -44,7 +44,12 @@ mkdir -p "$root/proc/driver/nvidia"
 cp "$state/version" "$root/proc/driver/nvidia/version"
 echo "nvidia 1 0 - Live 0x0" >> "$root/proc/modules"
 """
-DKMS = '[ -e "$state/broken" ] && exit 11; touch "$state/installed"\n'
+DKMS = """\
+[ -e "$state/broken" ] && exit 11
+touch "$state/installed"
+mkdir -p "$root/var/lib/dkms"
+touch "$root/var/lib/dkms/mok.key" "$root/var/lib/dkms/mok.pub"
+"""
 NVIDIA_SMI = """\
 if [ ! -e "$root/proc/driver/nvidia/version" ]; then
     echo "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver."
