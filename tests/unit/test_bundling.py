@@ -7,10 +7,12 @@ import os
 import resource
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from aibox import bundling, digest, locking
 from aibox import lock as locks
@@ -711,7 +713,11 @@ def test_containers_are_not_proven_here_and_that_is_recorded(
     project: PackagerProject, output: Path
 ) -> None:
     path = project.content.profiles / "local.toml"
-    path.write_text(path.read_text().replace('runtime = "process"', 'runtime = "container"'))
+    values = tomllib.loads(path.read_text())
+    services = ["gateway", "web", "ingest", "qdrant"]
+    image = values["image"][0]["name"]
+    values |= {"runtime": "container", "services": services}
+    path.write_text(tomli_w.dumps(values | {"service_images": dict.fromkeys(services, image)}))
     made = project.build(output, prove=True)
     (proof,) = made.description.proofs
     assert (proof.proven, made.description.releases[0].runtime) == (False, Runtime.CONTAINER)
