@@ -128,7 +128,8 @@ class Stack:
         ):
             connection = http.client.HTTPConnection(name or "127.0.0.1", self.port, timeout=30)
             connection.sock = safe
-            yield connection
+            with contextlib.closing(connection):
+                yield connection
 
     def ask(
         self,
@@ -280,6 +281,13 @@ def test_words_are_passed_on_as_they_come(stack: Stack) -> None:
                 times.append(time.monotonic())
     assert len(times) == 5
     assert min(later - earlier for earlier, later in itertools.pairwise(times)) > 0.15
+
+
+def test_an_answer_whose_reader_leaves_is_ended(stack: Stack) -> None:
+    with stack.connected("localhost", stack.root / footings.AUTHORITY) as connection:
+        connection.request("POST", "/api/ask", b"{}")
+        connection.getresponse().readline()
+    wait_until(lambda: stack.ask("GET", "/readyz").json["left"] == 1, 10, "the end of the answer")
 
 
 def test_bodies_have_limits_and_documents_a_greater_one(stack: Stack) -> None:

@@ -1,7 +1,8 @@
 """A double of the application's processes: says yes to everything, so that only a gateway says no.
 
-`python -m rag_app web` answers any request with what arrived; `/api/ask` streams five events, one
-every 0.3 s. `ingest` does nothing. It stands where the release has the application.
+`python -m rag_app web` answers any request with what arrived, and with the number of streams that
+were left in the middle; `/api/ask` streams five events, one every 0.3 s. `ingest` does nothing. It
+stands where the release has the application.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 EVENTS, PAUSE_S = 5, 0.3
+left: list[str] = []
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -20,13 +22,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self) -> None:
         size = int(self.headers.get("content-length") or 0)
-        left = size
-        while left and (data := self.rfile.read(min(left, 1 << 20))):
-            left -= len(data)
+        rest = size
+        while rest and (data := self.rfile.read(min(rest, 1 << 20))):
+            rest -= len(data)
         if self.path == "/api/ask":
             self.stream()
             return
-        seen = {"method": self.command, "path": self.path, "size": size - left}
+        seen = {"method": self.command, "path": self.path, "size": size - rest, "left": len(left)}
         body = json.dumps({**seen, "headers": dict(self.headers.items())}).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
@@ -41,10 +43,13 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "text/event-stream")
         self.send_header("connection", "close")
         self.end_headers()
-        for number in range(EVENTS):
-            self.wfile.write(f"data: {number}\n\n".encode())
-            self.wfile.flush()
-            time.sleep(PAUSE_S)
+        try:
+            for number in range(EVENTS):
+                self.wfile.write(f"data: {number}\n\n".encode())
+                self.wfile.flush()
+                time.sleep(PAUSE_S)
+        except OSError:
+            left.append(self.path)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = answer  # noqa: N815
 
