@@ -251,5 +251,6 @@ def test_who_holds_the_lock_of_dpkg_is_named(
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        assert apt_words.lock_holder(str(lock)) == f"python ({other.pid})"
+        program = Path(sys.executable).name
+        assert apt_words.lock_holder(str(lock)) == f"{program} ({other.pid})"
         other.terminate()

@@ -244,12 +244,15 @@ def _unmet(lines: Sequence[str]) -> list[str]:
 
 
 def lock_holder(path: str) -> str:
-    """The program that holds a lock of dpkg, as `name (process id)`, or nothing."""
+    """The program that holds a lock of dpkg, as `name (process id)`, or nothing.
+
+    Nothing, too, for a user who may not look (in check mode): whoever installs is root.
+    """
     try:
         with Path(path).open("rb+") as lock:
             asked = struct.pack("hhqqi", fcntl.F_WRLCK, 0, 0, 0, 0)
             answer = fcntl.fcntl(lock, fcntl.F_GETLK, asked)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return ""
     kind, _, _, _, process = struct.unpack("hhqqi", answer)
     return "" if kind == fcntl.F_UNLCK else _named(process)
