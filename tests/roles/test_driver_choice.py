@@ -271,6 +271,26 @@ def test_rpm_systems_call_the_manager_otherwise(driver: ModuleType) -> None:
     assert driver.choose(given).packages[-2:] == more
 
 
+def test_the_diagnosis_is_for_the_cuda_of_the_driver_and_new_enough(driver: ModuleType) -> None:
+    core = "datacenter-gpu-manager-4-core=1:4.2.3-1"
+    names = [core, "datacenter-gpu-manager-4-cuda12=1:4.2.3-1", f"linux-headers-{DEBIAN_KERNEL}"]
+    old = wish(
+        *(driver, "debian-12", DEBIAN_KERNEL, *names, "nvidia-open-570"),
+        version="570.133.20",
+        diagnosis=True,
+    )
+    wanted = [name.partition("=")[0] for name in names[:2]]
+    assert (driver.choose(old).problems, driver.choose(old).packages[-2:]) == ([], wanted)
+    new = wish(
+        *(driver, "debian-12", DEBIAN_KERNEL, *names, "nvidia-driver-pinning-595", "nvidia-open"),
+        version="595.91.07",
+        diagnosis=True,
+    )
+    lacks, too_old = driver.choose(new).problems
+    assert (lacks.check, lacks.found[-7:]) == ("diagnosis", "-cuda13")
+    assert (too_old.check, too_old.found) == ("diagnosis", "DCGM 4.2.3")
+
+
 def chips() -> Iterator[tuple[str, str]]:
     for line in CHIPS.read_text().splitlines():
         if not line.startswith("#"):

@@ -54,6 +54,10 @@ options:
     description: The oldest driver the release runs on; empty for any.
     type: str
     default: ""
+  diagnosis:
+    description: Whether NVIDIA's own diagnosis (DCGM) is wanted too.
+    type: bool
+    default: false
   gpus:
     description: PCI identities (vendor:device) of the host's GPUs.
     type: list
@@ -89,7 +93,7 @@ choice:
   type: dict
 """
 
-_PROFILES = "./aibox profiles"
+_PROFILES, _INSPECT = "./aibox profiles", "./aibox inspect BUNDLE"
 
 LAST_BRANCH_BEFORE_TURING = 580
 """Maxwell, Pascal and Volta have no driver after it."""
@@ -162,6 +166,12 @@ _QUERY: Alternatives = ("libnvidia-nscq", "libnvidia-nscq-{branch}")
 _SUBNET: tuple[Alternatives, ...] = (("nvlsm",), ("infiniband-diags",))
 _SUBNET_QUERY: Alternatives = ("libnvsdm", "libnvsdm-{branch}")
 _MEMORY_EXPORT: Alternatives = ("nvidia-imex", "nvidia-imex-{branch}")
+# NVIDIA's diagnosis: its tests are for the CUDA that the driver has.
+_DIAGNOSIS: tuple[Alternatives, ...] = (
+    ("datacenter-gpu-manager-4-core",),
+    ("datacenter-gpu-manager-4-cuda{cuda}",),
+)
+DIAGNOSIS_OF_590 = "4.3"
 FABRIC_UNIT = "nvidia-fabricmanager.service"
 NVLINK5_MODULES = ("ib_umad", "mlx5_core")
 MODULES = ("nvidia", "nvidia-uvm", "nvidia-modeset")
@@ -182,6 +192,7 @@ def choose(wish: Wish) -> Choice:
     choice.packages = packages
     choice.problems += _old_driver(wish, choice.version)
     _add_fabric(choice, wish)
+    _add_diagnosis(choice, wish)
     return choice
 
 
@@ -224,6 +235,7 @@ def _named(pattern: str, wish: Wish, version: str) -> str:
         # rpm packages of a kernel have it as their version, without the processor; ready modules
         # have it in their name, without the distribution.
         kernel_version=wish.kernel.removesuffix(f".{wish.architecture}"),
+        cuda=13 if wish.branch >= 580 else 12,
         short_kernel=re.sub(r"\.el[0-9].*$", "", wish.kernel),
     )
 
@@ -313,7 +325,7 @@ def _old_driver(wish: Wish, version: str) -> Iterable[Problem]:
                 "driver version",
                 version,
                 f">= {floor} for {what}",
-                "have a bundle made with a newer driver; this one holds: ./aibox inspect BUNDLE",
+                f"have a bundle made with a newer driver; this one holds: {_INSPECT}",
             )
 
 
@@ -332,6 +344,22 @@ def _add_fabric(choice: Choice, wish: Wish) -> None:
     choice.units.append(FABRIC_UNIT)
 
 
+def _add_diagnosis(choice: Choice, wish: Wish) -> None:
+    if not wish.diagnosis:
+        return
+    _add(choice, wish, _DIAGNOSIS, equal=False)
+    version = wish.version_of(_DIAGNOSIS[0][0])
+    if wish.branch >= 590 and version and numbers(version) < numbers(DIAGNOSIS_OF_590):
+        choice.problems.append(
+            Problem(
+                "diagnosis",
+                f"DCGM {version}",
+                f">= {DIAGNOSIS_OF_590} for the branch {wish.branch}",
+                f"have a bundle made with a newer one; this one holds: {_INSPECT}",
+            )
+        )
+
+
 def _add(choice: Choice, wish: Wish, needs: Iterable[Alternatives], *, equal: bool) -> None:
     for alternatives in needs:
         names = [_named(name, wish, choice.version) for name in alternatives]
@@ -342,16 +370,17 @@ def _add(choice: Choice, wish: Wish, needs: Iterable[Alternatives], *, equal: bo
         if fitting:
             choice.packages.append(fitting[0])
         else:
-            choice.problems.append(_no_fabric(names, found, choice.version))
+            choice.problems.append(_lacking(names, found, choice.version if equal else ""))
 
 
-def _no_fabric(names: Sequence[str], found: Mapping[str, str], version: str) -> Problem:
+def _lacking(names: Sequence[str], found: Mapping[str, str], version: str) -> Problem:
+    """A package that belongs to the driver; with `version`, it must be of that very one."""
     has = ", ".join(f"{name} {known}" for name, known in found.items())
     return Problem(
-        "fabric manager",
+        "fabric manager" if version or names[0] in sum(_SUBNET, ()) else "diagnosis",
         f"the bundle has {has}" if has else f"the bundle lacks {names[0]}",
-        f"{' or '.join(names)} {version}: equal to the driver",
-        "have a bundle made with both of one version; this one holds: ./aibox inspect BUNDLE",
+        f"{' or '.join(names)} {version}: equal to the driver" if version else " or ".join(names),
+        f"have a bundle made that fits together; this one holds: {_INSPECT}",
     )
 
 
@@ -369,6 +398,7 @@ def main() -> None:
                 "default": "none",
             },
             "floor": {"type": "str", "default": ""},
+            "diagnosis": {"type": "bool", "default": False},
             "gpus": {"type": "list", "elements": "str", "default": []},
             "available": {"type": "list", "elements": "str", "required": True},
         },

@@ -19,6 +19,7 @@ class Wish:
     modules: str
     fabric: str = "none"
     floor: str = ""
+    diagnosis: bool = False
     gpus: tuple[str, ...] = ()
     available: tuple[tuple[str, str], ...] = ()
 
