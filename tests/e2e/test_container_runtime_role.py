@@ -165,7 +165,7 @@ def test_docker_comes_runs_and_goes(bare: Site, figure: Callable[[str], None]) -
     assert bare.plays(*CREATE, check=True).changed
     with locked(bare):
         waited = bare.plays(*CREATE, offline_repo_lock_seconds=3)
-    assert re.search(r"another program works with .*: python3 \(\d+\).*: ps \d+", waited.complaint)
+    assert re.search(r"another program works with .*: python3 \(\d+\);.*: ps -ef", waited.complaint)
     with tampered(bare, "containerd"):
         refused = bare.plays(*CREATE)
     assert "damaged or missing" in refused.complaint

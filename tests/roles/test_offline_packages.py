@@ -88,6 +88,9 @@ class ManagerDouble:
     def release(self, names: Collection[str]) -> None:
         self.holds -= {*names}
 
+    def holder(self) -> str:
+        return ""
+
     def is_in(self, name: str) -> str:
         return self.offered.get(name, "1")
 
@@ -260,6 +263,53 @@ def test_a_record_that_cannot_be_read_is_named_and_not_replaced(
     with pytest.raises(host.module.Refused, match=f"cat .*{OWNER}"):
         install(host, tmp_path, "docker")
     assert (tmp_path / OWNER).read_text() == text
+
+
+def test_an_earlier_run_that_goes_on_is_waited_for(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "Apt", lambda work: host_double(module, work))
+    request = {
+        "owner": "role",
+        "records": tmp_path / "records",
+        "work": tmp_path,
+        "format": "deb",
+        "packages": ["docker"],
+        "held": [],
+    }
+    (tmp_path / "records").mkdir()
+    with module.alone(tmp_path / "records") as free:
+        assert free
+        said = module.answer({**request, "state": "planned"}, tmp_path)
+        assert "earlier run of aibox" in said["holder"]
+        assert said["msg"].endswith("ps -ef")
+        with pytest.raises(module.Refused, match="earlier run of aibox"):
+            module.answer({**request, "state": "present"}, tmp_path)
+    assert module.answer({**request, "state": "planned"}, tmp_path)["holder"] == ""
+    assert module.answer({**request, "state": "present"}, tmp_path)["brought"] == ["docker"]
+
+
+def test_amid_the_work_of_another_program_nothing_is_judged(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise module.Refused("half of it is unpacked", fix="wait")
+
+    double = host_double(module, tmp_path)
+    monkeypatch.setattr(module, "Apt", lambda _: double)
+    monkeypatch.setattr(double, "wanting", refuse)
+    monkeypatch.setattr(double, "holder", lambda: "apt-get (7)")
+    request = {"owner": "role", "records": tmp_path, "work": tmp_path, "format": "deb"}
+    planned = {**request, "packages": ["docker"], "held": [], "state": "planned"}
+    said = module.answer(planned, tmp_path)
+    assert (said["pending"], said["holder"]) == (True, "apt-get (7)")
+    monkeypatch.setattr(double, "holder", lambda: "")
+    with pytest.raises(module.Refused, match="half of it"):
+        module.answer(planned, tmp_path)
+
+
+def host_double(module: ModuleType, work: Path) -> ManagerDouble:
+    return ManagerDouble(module, work, {})
 
 
 NAMES = "abcdef"

@@ -22,6 +22,7 @@ from ansible.module_utils.offline_manager import (  # type: ignore[import-not-fo
 )
 from ansible.module_utils.offline_record import (  # type: ignore[import-not-found]
     Record,
+    alone,
     drop,
     leaving,
     load,
@@ -115,7 +116,9 @@ kept:
   elements: str
 """
 
-BUSY = "another program works with the packages of this host: {}; wait for its end, or look: ps {}"
+LOOK = "wait for its end, or see what it does: ps -ef"
+BUSY = "another program works with the packages of this host: {}; " + LOOK
+EARLIER = "an earlier run of aibox, which goes on to its end"
 
 
 def result(**said: object) -> dict[str, object]:
@@ -258,33 +261,47 @@ def without_sources(folder: Path, form: str) -> Manager:
 
 def answer(given: dict[str, object], folder: Path) -> dict:  # type: ignore[type-arg]
     """What the module was asked to do, done; `folder` is empty and temporary."""
-    state, form = str(given["state"]), str(given["format"])
-    records = Path(str(given["records"]))
-    path = path_of(records, str(given["owner"]))
-    if state in ("leaving", "absent"):
-        manager = without_sources(folder, form)
-        done = (
-            plan_leave(manager, path, records)
-            if state == "leaving"
-            else leave(manager, path, records)
-        )
-    else:
-        work = Path(str(given["work"]))
-        manager = Dnf(work) if form == "rpm" else Apt(work)
-        packages, held = list(given["packages"]), list(given["held"])  # type: ignore[call-overload]
-        done = (
-            plan(manager, load(path), packages, held)
-            if state == "planned"
-            else install(manager, path, packages, held)
-        )
-    return _with_holder(manager, done)
+    state, records = str(given["state"]), Path(str(given["records"]))
+    if state == "present":
+        records.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with alone(records) as free:
+        if not free and state in ("present", "absent"):
+            raise Refused("this host's packages are being worked with", cause=EARLIER, fix=LOOK)
+        manager = _manager(given, folder)
+        holder = manager.holder() if free else EARLIER
+        try:
+            done = _does(given, manager, path_of(records, str(given["owner"])))
+        except Refused:
+            # Amid the work of another program nothing fits: it is asked again when that has ended.
+            if not holder or state in ("present", "absent"):
+                raise
+            done = result(pending=True)
+    return _with_holder(holder, done)
 
 
-def _with_holder(manager: Manager, done: dict) -> dict:  # type: ignore[type-arg]
+def _manager(given: dict[str, object], folder: Path) -> Manager:
+    if given["state"] in ("leaving", "absent"):
+        return without_sources(folder, str(given["format"]))
+    work = Path(str(given["work"]))
+    return Dnf(work) if given["format"] == "rpm" else Apt(work)
+
+
+def _does(given: dict[str, object], manager: Manager, path: Path) -> dict:  # type: ignore[type-arg]
+    if given["state"] == "leaving":
+        return plan_leave(manager, path, path.parent)
+    if given["state"] == "absent":
+        return leave(manager, path, path.parent)
+    packages, held = list(given["packages"]), list(given["held"])  # type: ignore[call-overload]
+    if given["state"] == "planned":
+        return plan(manager, load(path), packages, held)
+    return install(manager, path, packages, held)
+
+
+def _with_holder(holder: str, done: dict) -> dict:  # type: ignore[type-arg]
     """Who holds the lock matters only while there is something to do."""
-    holder = manager.holder() if done["pending"] else ""
-    process = holder.rpartition("(")[2].rstrip(")")
-    return {**done, "holder": holder, **({"msg": BUSY.format(holder, process)} if holder else {})}
+    if not done["pending"] or not holder:
+        return done
+    return {**done, "holder": holder, "msg": BUSY.format(holder)}
 
 
 def main() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -78,6 +81,32 @@ def leaving(state: Path) -> dict[Path, Record]:
     """Records of removed owners whose last packages something else still needs."""
     records = {path: load(path) for path in sorted(state.glob(f"*{SUFFIX}"))}
     return {path: record for path, record in records.items() if record.leaving}
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Iterator[bool]:
+    """Whether no other run works with the records in `state`; none can for the length of the block.
+
+    A run that was killed leaves its installation behind, which goes on to its end. The folder
+    itself is locked, so that nothing is left of the lock.
+    """
+    try:
+        descriptor = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield True
+        return
+    try:
+        yield _locks(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _settle(folder: Path) -> None:
