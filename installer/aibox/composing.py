@@ -145,7 +145,7 @@ def cache(release: Release, service: str, architecture: str) -> str:
         model_digest(release, served),
         served.model_dump(mode="json", include={"gpus", "arguments"}),
     ]
-    return f"cache/{service}-{digest.of_json(parts)[:TAG_DIGITS]}"
+    return f"{footing.CACHES}/{service}-{digest.of_json(parts)[:TAG_DIGITS]}"
 
 
 def model_digest(release: Release, served: Serving) -> str:

@@ -29,6 +29,7 @@ USER_OF = {"web": "app", "ingest": "app"}
 """The user of a service is the service itself, but for these."""
 
 SECRETS = "secrets"
+CACHES = "cache"
 SITE_TLS = "tls/site"
 CERTIFICATE, KEY = f"{SITE_TLS}/certificate.pem", f"{SITE_TLS}/key.pem"
 AUTHORITY = "tls/ca.pem"

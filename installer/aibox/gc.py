@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from aibox.box import footing
 from aibox.box.mounts import mounted_generations
 from aibox.box.store import Store
 from aibox.digest import is_digest
@@ -22,12 +23,13 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Freed:
-    """What was removed; `size` counts bytes of blobs and environments."""
+    """What was removed; `size` counts bytes of blobs, environments and engines' caches."""
 
     generations: tuple[int, ...]
     blobs: int
     environments: int
     size: int
+    caches: int = 0
 
 
 def roots(store: Store, keep: int, pinned: Collection[int]) -> frozenset[int]:
@@ -39,7 +41,7 @@ def roots(store: Store, keep: int, pinned: Collection[int]) -> frozenset[int]:
 
 
 def collect(store: Store, keep: int = KEEP, *, pinned: Collection[int] = ()) -> Freed:
-    """Remove old generations, their blobs and the environments only they name.
+    """Remove old generations, their blobs, and the environments and caches only they name.
 
     The caller holds the box and has recovered it: roots are read here, under the lock.
 
@@ -63,15 +65,16 @@ def collect(store: Store, keep: int = KEEP, *, pinned: Collection[int] = ()) -> 
     store.clear_staging(parts=True)
     doomed = tuple(number for number in store.generations() if number not in kept)
     environments = _unnamed_environments(store, kept)
+    caches = footing.unnamed_caches(store.layout.root, map(store.layout.generation, kept))
     for number in doomed:
         _retire(store, store.layout.generation(number), f"trash-{number}")
-    size = sum(map(_size, environments))
-    for folder in environments:
+    size = sum(map(_size, (*environments, *caches)))
+    for folder in (*environments, *caches):
         _retire(store, folder, f"trash-{folder.name}")
     store.clear_staging(parts=True)
     blobs, blob_size = _remove_blobs(store, needed)
     store.verified.save()
-    return Freed(doomed, blobs, len(environments), size + blob_size)
+    return Freed(doomed, blobs, len(environments), size + blob_size, len(caches))
 
 
 def _retire(store: Store, folder: Path, name: str) -> None:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from aibox.box import guard
+from aibox.box import footing, guard
 from aibox.box.filesystem import Kind, Operation
 from aibox.box.transaction import begin
 from aibox.errors import Failed
+from aibox.footing import Folder, Footing
 from aibox.gc import Freed, collect, roots
 from aibox.record import Action
 from boxes import Commands, ReleaseDouble, broken_invariants, quietly, sha256
@@ -43,6 +44,21 @@ def test_only_blobs_that_nothing_needs_go(box: Commands) -> None:
         data for r in RELEASES[:2] for path, data in r.blobs.items() if data not in four.values()
     ]
     assert (freed.blobs, freed.size) == (len(gone), sum(map(len, gone)))
+
+
+def test_what_engines_compiled_goes_with_the_last_generation_that_names_it(box: Commands) -> None:
+    for number in box.store.generations():
+        file = box.store.layout.generation(number) / footing.FILE
+        file.parent.mkdir(exist_ok=True)
+        cache = Folder(path=f"cache/chat-{number % 3}", user="chat")
+        made = Footing(users={"chat": 70004}, folders=(cache,), secrets=(), copies=())
+        file.write_text(made.model_dump_json())
+        (box.root / cache.path).mkdir(parents=True, exist_ok=True)
+        (box.root / cache.path / "kernel.so").write_bytes(b"12345")
+    freed = collect(box.store)
+    # Generations 3 and 4 stay; 1 shares its cache with 4.
+    assert (freed.generations, freed.caches) == ((1, 2), 1)
+    assert {path.name for path in (box.root / "cache").iterdir()} == {"chat-0", "chat-1"}
 
 
 def test_a_rollback_works_after_it(box: Commands) -> None:

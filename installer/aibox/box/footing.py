@@ -7,6 +7,7 @@ is; an interrupted call is finished by the next one.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -32,6 +33,21 @@ def read(generation: Path) -> Footing:
             hint="repair the box with: ./aibox recover",
             fault=Fault.HOST,
         ) from error
+
+
+def unnamed_caches(root: Path, generations: Iterable[Path]) -> tuple[Path, ...]:
+    """The folders of what engines compiled that none of these generations names."""
+    named = {
+        folder.path
+        for generation in generations
+        if (generation / FILE).exists()
+        for folder in read(generation).folders
+    }
+    try:
+        found = sorted((root / wanted.CACHES).iterdir())
+    except FileNotFoundError:
+        return ()
+    return tuple(path for path in found if f"{wanted.CACHES}/{path.name}" not in named)
 
 
 def provide(filesystem: Filesystem, root: Path, footing: Footing) -> tuple[str, ...]:

@@ -122,7 +122,7 @@ def _damaged(path: Path, reason: str) -> NeedsPerson:
         "secret-damaged",
         f"a secret of this box is not as it was made: {reason}",
         context=str(path),
-        hint=f"put it back from a backup, or for a new one: rm {path} && aibox start",
+        hint=f"put it back from a backup, or for a new one: rm {path} && aibox stop && aibox start",
         fault=Fault.HOST,
     )
 
