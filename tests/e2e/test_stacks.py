@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 import yaml
 
+import pin_examples
 import stack_examples
 from aibox import footing as footings
 from aibox.box import footing
@@ -161,7 +162,14 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def release() -> Any:
-    return stack_examples.release(stack_examples.profile_text("", (*SERVICES, "qdrant")))
+    """Its images have names that no other test of this machine uses."""
+    seed = uuid.uuid4().hex
+    images = {
+        name: {"platforms": (pin_examples.platform(seed=f"{seed} {name}"),)}
+        for name in stack_examples.IMAGES
+    }
+    text = stack_examples.profile_text("", (*SERVICES, "qdrant"))
+    return stack_examples.release(text, **images)
 
 
 @pytest.fixture(scope="module")
@@ -205,9 +213,10 @@ def _answers(stack: Stack) -> bool:
 
 
 def test_compose_understands_every_service_and_finds_the_files_through_current(
-    stack: Stack, release: Any
+    stack: Stack,
 ) -> None:
-    full = stack_examples.rendered()
+    on_gpus = stack_examples.profile_text(stack_examples.ON_GPUS, extra=stack_examples.HARDWARE)
+    full = stack_examples.rendered(stack_examples.release(on_gpus))
     folder = stack.root / "gens" / "whole"
     for path, data in full.files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -222,6 +231,11 @@ def test_compose_understands_every_service_and_finds_the_files_through_current(
     }
     assert str(stack.root / "whole/tree/models/small") in sources
     assert str(stack.root / "data/qdrant") in sources
+    (device,) = read["services"]["chat"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["device_ids"]) == (
+        "cdi",
+        ["nvidia.com/gpu=0", "nvidia.com/gpu=1"],
+    )
     secret = read["secrets"]["chat.chat-api-key"]["file"]
     assert secret == str(stack.root / "secrets/chat/chat-api-key")
 
@@ -343,11 +357,11 @@ def test_no_container_finds_a_way_out(stack: Stack, beyond: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def beyond(stack: Stack) -> str:
+def beyond(stack: Stack, release: Any) -> str:
     """A machine beyond this one that any other container reaches: whoever resolves names."""
     lines = Path("/etc/resolv.conf").read_text().splitlines()
     address = next(line.split()[1] for line in lines if line.startswith("nameserver"))
-    image = image_tag(stack_examples.release(), "gateway", "x86_64")
+    image = image_tag(release, "gateway", "x86_64")
     control = ["docker", "run", "--rm", "--entrypoint", "python3", image, "-c", reach(address)]
     if subprocess.run(control, capture_output=True, check=False).returncode != 0:
         pytest.skip(f"no container of this machine reaches {address}, so nothing can be shown")
