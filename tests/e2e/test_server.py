@@ -35,6 +35,12 @@ MEDIUM, BOX = "/media/usb", "/var/lib/aibox"
 QUESTION = "How do I roll back a failed upgrade?"
 SERVICES = ("gateway", "web", "ingest", "qdrant", "chat")
 # What an installed system has, and what the box looks for.
+# A Docker within Docker may not change how its containers' interfaces speak IPv6.
+NESTED = """
+mkdir -p /etc/systemd/system/docker.service.d
+printf '[Service]\\nEnvironment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1\\n' \\
+    >/etc/systemd/system/docker.service.d/nested.conf
+"""
 SYSTEM = ("iproute2", "kmod", "nftables", "curl")
 
 
@@ -117,6 +123,7 @@ def operator(
         *("--volume", "/var/lib/docker", "--volume", BOX),
     )
     with server(folder, packages=SYSTEM, options=options) as machine:
+        machine.root("sh", "-c", NESTED)
         yield Operator(machine)
 
 
