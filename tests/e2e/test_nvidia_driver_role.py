@@ -81,7 +81,8 @@ class Site:
         return self.server.root("sh", "-euc", script).strip()
 
     def packages(self) -> str:
-        return self.shell("dpkg-query --show --showformat='${Package} ${Status} ${Version}\\n'")
+        """Without versions: what the host has is renewed where a package asks for it."""
+        return self.shell("dpkg-query --show --showformat='${Package} ${Status}\\n'")
 
     def lists_files(self, name: str) -> None:
         """Note every path that a package or a role could leave, on the server."""

@@ -135,6 +135,7 @@ def test_what_cannot_work_is_refused_before_anything_is_changed(driver: Driver) 
     assert untouched(driver, before)
 
 
+@pytest.mark.e2e
 def test_a_module_that_does_not_compile_ends_the_play_with_the_compilers_words(
     driver: Driver,
 ) -> None:
@@ -143,6 +144,7 @@ def test_a_module_that_does_not_compile_ends_the_play_with_the_compilers_words(
         driver.play("create")
 
 
+@pytest.mark.e2e
 def test_nouveau_and_switches_are_dealt_with_and_a_restart_is_only_reported(
     driver: Driver,
 ) -> None:
