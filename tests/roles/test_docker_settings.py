@@ -181,6 +181,25 @@ def test_a_power_cut_before_the_file_leaves_nothing_that_is_not_ours_to_take(
     assert written(tmp_path) == {"live-restore": True}
 
 
+def test_a_power_cut_after_the_file_leaves_what_is_ours_known(
+    module: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = module.replace
+
+    def cut(path: Path, data: bytes, mode: int) -> None:
+        real(path, data, mode)
+        if path.name == "daemon.json":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "replace", cut)
+    with pytest.raises(KeyboardInterrupt):
+        apply(module, tmp_path, OURS)
+    monkeypatch.setattr(module, "replace", real)
+    assert written(tmp_path) == OURS
+    apply(module, tmp_path, {}, state="absent")
+    assert not (tmp_path / "docker").exists()
+
+
 KEYS = st.sampled_from(["a", "b", "c", "a.b"])
 VALUES = st.sampled_from([1, "x", True, None, [1]])
 TREES = st.recursive(
