@@ -334,6 +334,22 @@ def test_a_container_can_do_what_it_must_and_no_more(stack: Stack) -> None:
         assert checked_code(container, "touch", "/usr/x") != 0
 
 
+def test_a_secret_is_in_the_hands_of_its_reader_alone(stack: Stack) -> None:
+    secret = (stack.root / "secrets" / footings.QDRANT_KEY).read_text()
+    ids = stack.ids()
+    for name, container in ids.items():
+        assert secret.strip() not in docker("inspect", container).out, name
+        assert secret.strip() not in docker("top", container, "-eo", "pid,args").out, name
+        held = checked_code(container, "cat", f"/run/secrets/{footings.QDRANT_KEY}") == 0
+        assert held is (name != "gateway"), name
+    file = f"/run/secrets/{footings.QDRANT_KEY}"
+    assert docker("exec", ids["web"], "cat", file).out.strip() == secret.strip()
+    other = str(footings.USERS["gateway"])
+    assert checked_code(ids["web"], "cat", file, user=other) != 0
+    for generated in (stack.root / "gens").rglob("*"):
+        assert generated.is_dir() or secret.strip().encode() not in generated.read_bytes()
+
+
 @pytest.mark.parametrize("name", ["gateway", "web"])
 def test_the_health_check_asks_and_gets_an_answer(stack: Stack, name: str) -> None:
     container = stack.ids()[name]
@@ -372,9 +388,10 @@ def reach(address: str) -> str:
     return f"import socket as s; s.create_connection(({address!r}, 53), 3)"
 
 
-def checked_code(container: str, *words: str) -> int:
-    done = subprocess.run(["docker", "exec", container, *words], capture_output=True, check=False)
-    return done.returncode
+def checked_code(container: str, *words: str, user: str = "") -> int:
+    chosen = ["--user", f"{user}:{user}"] if user else []
+    command = ["docker", "exec", *chosen, container, *words]
+    return subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def test_what_did_not_change_keeps_its_container(stack: Stack, release: Any) -> None:
