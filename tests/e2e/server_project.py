@@ -21,6 +21,7 @@ from loopback_hub import Repository, loopback_hub
 from . import service_images
 from .journey import Person, clone
 from .registry_host import RealRegistry, registry
+from .systemd_host import checked
 
 MODEL = "aibox/hand-made"
 PROFILE = "stacks/profiles/cpu.toml"
@@ -122,7 +123,7 @@ def _write_profile(path: Path, images: Mapping[str, str]) -> None:
     for other in path.parent.glob("*.toml"):
         if other.stem not in ("local", "cpu"):
             # They wish for the makers' images under the same names.
-            other.unlink()
+            checked("git", "-C", str(path.parent), "rm", "--quiet", other.name)
     text = path.read_text()
     frame = text[: text.index("[serving.chat]")] + "{parts}" + text[text.index("[gate]") :]
     for key, value in (
