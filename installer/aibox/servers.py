@@ -260,7 +260,6 @@ def _container_runtime(item: PackageSet) -> dict[str, object]:
         "container_runtime_format": item.format.value,
         "container_runtime_engine_packages": [n for n in item.wanted if n not in compose],
         "container_runtime_compose_packages": compose,
-        "container_runtime_held": list(item.wanted),
     }
 
 
