@@ -82,7 +82,7 @@ class Packager:
         text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
         assert count == 1, f"{pattern} is there {count} times"
         path.write_text(text)
-        self.person.types("lock", "--profile", "cpu", "--upgrade", "cpu")
+        self.person.types("lock", "--profile", "cpu")
 
 
 @contextlib.contextmanager
