@@ -53,7 +53,7 @@ name = "docker-debian-13"
 role = "container_runtime"
 format = "deb"
 target = "debian-13"
-wanted = ["docker.io", "docker-cli", "docker-compose"]
+wanted = ["docker.io", "docker-cli", "docker-compose", "nftables"]
 """
 
 
