@@ -64,10 +64,9 @@ def ticking(what: str, report: Callable[[str], None], every_s: float = 4.0) -> I
         while not ended.wait(every_s):
             report(f"{what} ({time.monotonic() - begun:.0f} s)")
 
-    ticker = threading.Thread(target=tick, daemon=True)
-    ticker.start()
     try:
+        # Within: who interrupts its start must not leave it talking.
+        threading.Thread(target=tick, daemon=True).start()
         yield
     finally:
         ended.set()
-        ticker.join()
