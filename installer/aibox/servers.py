@@ -142,6 +142,8 @@ def provide(
         "container_runtime_report": reports.of("container_runtime.report"),
         "nvidia_driver_report": reports.of("nvidia_driver.report"),
         "nvidia_driver_outcome": reports.of("nvidia_driver.outcome"),
+        "nvidia_container_toolkit_report": reports.of("nvidia_container_toolkit.report"),
+        "cuda_report": reports.of("cuda.report"),
         "stack_units_source": str(units),
         # Of the box's own networks alone: what else the host lets in and out is its owner's matter.
         "firewall_mode": "enforce",
@@ -236,6 +238,8 @@ def _packages(store: Store, made: Release, number: int) -> dict[str, object]:
     ]
     runtime = _of(made, PackageRole.CONTAINER_RUNTIME, sets)
     driver = _of(made, PackageRole.NVIDIA_DRIVER, sets) if made.hardware else []
+    toolkit = _of(made, PackageRole.NVIDIA_CONTAINER_TOOLKIT, sets)
+    cuda = _of(made, PackageRole.CUDA, sets)
     return {
         "server_state": str(store.layout.root / STATE),
         "server_repositories": [
@@ -248,8 +252,12 @@ def _packages(store: Store, made: Release, number: int) -> dict[str, object]:
             for item in sets
         ],
         "server_installs_driver": bool(driver),
+        "server_installs_toolkit": bool(toolkit),
+        "server_installs_cuda": bool(cuda),
         **(_container_runtime(runtime[0]) if runtime else {}),
         **(_driver(driver[0], made) if driver else {}),
+        **(_toolkit(toolkit[0]) if toolkit else {}),
+        **(_cuda(cuda[0]) if cuda else {}),
     }
 
 
@@ -270,12 +278,33 @@ def _driver(item: PackageSet, made: Release) -> dict[str, object]:
     return {
         "nvidia_driver_repository": item.name,
         "nvidia_driver_format": item.format.value,
-        "nvidia_driver_available": [f"{one.name}={one.version}" for one in item.packages],
+        "nvidia_driver_available": _versions(item),
         "nvidia_driver_branch": hardware.driver_branch,
         "nvidia_driver_modules": hardware.modules.value,
         "nvidia_driver_fabric": hardware.fabric.value,
         "nvidia_driver_floor": hardware.driver_min,
     }
+
+
+def _toolkit(item: PackageSet) -> dict[str, object]:
+    return {
+        "nvidia_container_toolkit_repository": item.name,
+        "nvidia_container_toolkit_format": item.format.value,
+        "nvidia_container_toolkit_available": _versions(item),
+        "nvidia_container_toolkit_packages": list(item.wanted),
+    }
+
+
+def _cuda(item: PackageSet) -> dict[str, object]:
+    return {
+        "cuda_repository": item.name,
+        "cuda_format": item.format.value,
+        "cuda_packages": list(item.wanted),
+    }
+
+
+def _versions(item: PackageSet) -> list[str]:
+    return [f"{one.name}={one.version}" for one in item.packages]
 
 
 def _of(made: Release, role: PackageRole, sets: Sequence[PackageSet]) -> list[PackageSet]:
