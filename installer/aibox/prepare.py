@@ -164,6 +164,8 @@ def _prepared(
 ) -> Prepared:
     made = origin.release
     _refuse_other_runtime(made, now)
+    if made.runtime is Runtime.CONTAINER:
+        site = sites.with_name(site, host.name())
     target = Target(
         python=host.python_tag(),
         tags=tuple(map(str, host.wheel_tags())),

@@ -149,6 +149,20 @@ def load(path: Path) -> Site:
     )
 
 
+def with_name(site: Site, host: str) -> Site:
+    """The site with a name for its server: what the `host` calls itself, unless the site says.
+
+    A host whose name no browser could type keeps none, and is reached from itself alone.
+    """
+    if site.container.names:
+        return site
+    values = site.container.model_dump() | {"names": (host.lower(),)}
+    try:
+        return site.model_copy(update={"container": Container.model_validate(values)})
+    except ValidationError:
+        return site
+
+
 def make_engine(url: str, model: str, api_key_file: str) -> Engine:
     """An `openai` engine from command-line values; raises `BadUsage` for a malformed one."""
     try:

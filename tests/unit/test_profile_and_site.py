@@ -12,7 +12,7 @@ from aibox import content
 from aibox import profile as profiles
 from aibox import site as sites
 from aibox.errors import BadUsage
-from aibox.site import Site
+from aibox.site import Container, Site
 from examples import PROFILE, profile
 
 CONTENT = content.find()
@@ -107,3 +107,17 @@ def test_a_secret_others_can_read_is_not_accepted(tmp_path: Path) -> None:
     assert "chmod 600" in sites.check_secret_file(key)
     os.chmod(key, 0o600)  # noqa: PTH101
     assert sites.check_secret_file(key) == ""
+
+
+def test_a_server_that_nobody_named_goes_by_its_own_name() -> None:
+    assert sites.with_name(Site(), "Gpu-1.Example.org").container.names == ("gpu-1.example.org",)
+
+
+@pytest.mark.parametrize("host", ["localhost", "a_b", "", "x" * 300])
+def test_a_name_that_no_browser_types_is_no_name(host: str) -> None:
+    assert sites.with_name(Site(), host).container.names == ()
+
+
+def test_the_names_of_the_site_stay() -> None:
+    named = Site(container=Container(names=("box.example.org",)))
+    assert sites.with_name(named, "other") == named
