@@ -314,6 +314,7 @@ def program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_the_unit_is_installed_enabled_left_alone_and_taken_away(
     runs: Runs, systemd: Systemd
 ) -> None:

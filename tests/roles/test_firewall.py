@@ -106,6 +106,7 @@ def test_a_report_changes_nothing_and_says_what_is_missing(runs: Runs, host: Hos
     assert (host.files(), host.table.exists()) == (set(), False)
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_rules_come_into_force_are_put_right_and_taken_away(runs: Runs, host: Host) -> None:
     create = runs.tasks(ROLE.format(entry="create"))
     given = {**host.given, "firewall_mode": "enforce"}

@@ -46,6 +46,7 @@ def tell(runs: Runs, *, check: bool = False, **given: object) -> dict[str, Findi
     return {finding.check: finding for finding in read_report(report)}
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_nothing_is_changed_unasked_and_everything_is_told(runs: Runs) -> None:
     loose = runs.folder / "box" / "data" / "loose"
     loose.parent.mkdir(parents=True)

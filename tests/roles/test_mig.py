@@ -59,6 +59,7 @@ def play(runs: Runs, host: GpuHost) -> Play:
     return play
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_gpus_are_divided_left_alone_and_undivided(runs: Runs, host: GpuHost, play: Play) -> None:
     before = host.files()
     assert play("create") == 0

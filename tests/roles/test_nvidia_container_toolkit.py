@@ -66,6 +66,7 @@ def bad(runs: Runs) -> dict[str, str]:
     return {one.check: one.status.value for one in found if one.status != "ok"}
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_the_toolkit_comes_is_left_alone_and_goes(runs: Runs, host: GpuHost, play: Play) -> None:
     before, spec = host.files(), host.root / "var/run/cdi/nvidia.yaml"
     assert play("create", check=True) > 0

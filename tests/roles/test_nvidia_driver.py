@@ -88,6 +88,7 @@ def untouched(driver: Driver, before: set[str]) -> bool:
     return driver.host.files() == before and not record.exists() and not driver.host.calls("dkms")
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_a_driver_comes_is_left_alone_and_goes(driver: Driver) -> None:
     driver.host.says("holds", "linux-headers-amd64\n")  # by the owner of the host
     before = driver.host.files()

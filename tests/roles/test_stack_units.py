@@ -85,6 +85,7 @@ def host(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Host:
     return made
 
 
+@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
 def test_units_are_installed_read_anew_when_they_changed_and_taken_away(
     runs: Runs, host: Host
 ) -> None:
