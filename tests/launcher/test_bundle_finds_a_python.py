@@ -56,12 +56,14 @@ def test_without_a_python_the_bundles_own_is_used_and_stays(host: BundleOnHost, 
     assert (later.returncode, later.stderr) == (7, "")
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_a_python_that_is_too_old_is_passed_over(host: BundleOnHost, bare: str) -> None:
     double(bare, "python3", OLD)
     assert host.run(PATH=bare).returncode == 7
     assert leftovers(host) == ["interpreter", "interpreter.lock"]
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_two_at_once_unpack_it_once(host: BundleOnHost, bare: str) -> None:
     both = [host.start(PATH=bare), host.start(PATH=bare)]
     assert [ended(process).returncode for process in both] == [7, 7]

@@ -114,6 +114,7 @@ def copy_of(started: BundleOnHost, base: Path) -> BundleOnHost:
     return host
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_a_box_that_was_moved_gets_its_environment_anew(
     started: BundleOnHost, tmp_path: Path
 ) -> None:

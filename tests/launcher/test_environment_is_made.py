@@ -40,6 +40,7 @@ def test_the_first_run_says_what_it_does_on_standard_error(checkout: Checkout) -
     assert done.stdout.count("\n") == 1
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_kill_of_everything_is_repaired_by_the_next_run(checkout: Checkout) -> None:
     with checkout.start() as process:
         wait_until(lambda: half_made(checkout))
@@ -69,6 +70,7 @@ def test_control_c_stops_it_with_a_word(checkout: Checkout) -> None:
     assert err.splitlines()[-1] == "./aibox: interrupted; to go on: ./aibox"
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_two_at_once_make_it_once(checkout: Checkout) -> None:
     with checkout.start() as first, checkout.start() as second:
         spoken = [process.communicate(timeout=100)[1] for process in (first, second)]
@@ -76,6 +78,7 @@ def test_two_at_once_make_it_once(checkout: Checkout) -> None:
     assert "".join(spoken).count("is ready") == 1
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_what_an_older_lock_left_is_removed(checkout: Checkout) -> None:
     (checkout.environment / "bin").mkdir(parents=True)
     (checkout.environment / "bin" / "python").symlink_to("/bin/sh")
@@ -86,6 +89,7 @@ def test_what_an_older_lock_left_is_removed(checkout: Checkout) -> None:
     assert not (checkout.environment / "left-over").exists()
 
 
+@pytest.mark.e2e  # it makes environments again and again: too long for ./test
 def test_a_package_that_is_not_as_locked_is_refused(checkout: Checkout) -> None:
     honest = checkout.lock.read_text()
     checkout.lock.write_text(honest[:-9] + "00000000\n")

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 pytestmark = pytest.mark.usefixtures("small_steps")
+# At every change of a sweep; with several workers it takes as long again.
+WORKERS = [1, pytest.param(3, marks=pytest.mark.e2e)]
 
 
 @pytest.fixture
@@ -246,7 +248,7 @@ WRITING = (Kind.MAKE_DIRECTORY, Kind.OPEN, Kind.WRITE, Kind.ALLOCATE, Kind.RENAM
 SYNCS = (Kind.SYNC_FILE, Kind.SYNC_DIRECTORY, Kind.SYNC_FILESYSTEM)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize(
     ("number", "kinds", "lasts"),
     [
@@ -311,7 +313,7 @@ def test_after_an_fsync_that_failed_no_name_is_given_or_settled(
     assert not store.layout.verified.exists()
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_a_kill_at_every_change_leaves_sound_blobs_and_work_that_goes_on(
     place: Path, workers: int, many: str, figure: Callable[[str], None]
 ) -> None:
