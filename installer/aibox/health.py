@@ -44,27 +44,27 @@ def run(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
     *,
-    own_engine: bool = False,
+    dying: Callable[[], str] | None = None,
 ) -> Verdict:
     """Wait until the box is ready, then ask every question.
 
     `before` holds the ids that the previous generation answered. `report` gets a line at least
-    every few seconds. Seconds everywhere. With `own_engine` the release brings its own model, and
-    quotes that step in for it are no answer: an engine may say that it is well and hang.
+    every few seconds. Seconds everywhere. A release that brings its own model comes with `dying`,
+    which says why nobody need wait for it any longer, "" while there is hope. Quotes that step in
+    for such a model are no answer: an engine may say that it is well and hang.
     """
     reason = wait(assistant, policy.ready_deadline_s, report, clock, pause)
     probe = next((item for item in questions if item.expect != NO_EVIDENCE), None)
-    if not reason and own_engine and probe is not None:
-        reason = wait_for_engine(assistant, probe, policy, report, clock, pause)
+    if not reason and dying is not None and probe is not None:
+        reason = wait_for_engine(assistant, probe, policy, report, clock, pause, dying)
     if reason:
         return Verdict(passed=False, results=(), reason=reason)
-    results = []
+    own, results = dying is not None, []
     for question in questions:
         with ticking(f"asking {question.id}", report):
-            results.append(
-                _ask(assistant, question, policy.question_deadline_s, clock, own_engine=own_engine)
-            )
-        report(f"{question.id}: {'passed' if results[-1].passed else results[-1].reason}")
+            result = _ask(assistant, question, policy.question_deadline_s, clock, own_engine=own)
+        results.append(result)
+        report(f"{question.id}: {'passed' if result.passed else result.reason}")
     return judge(questions, results, before)
 
 
@@ -96,6 +96,7 @@ def wait_for_engine(
     report: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
+    dying: Callable[[], str] = lambda: "",
 ) -> str:
     """Wait until the release's own model answers; an empty string, or why it does not in time.
 
@@ -113,6 +114,8 @@ def wait_for_engine(
             reason = error.message
         if not reason:
             return ""
+        if hopeless := dying():
+            return hopeless
         waited = clock() - start
         if waited > policy.ready_deadline_s:
             return f"the engine does not answer after {policy.ready_deadline_s:.0f} s: {reason}"

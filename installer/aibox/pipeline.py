@@ -304,7 +304,7 @@ def _gate(place: Workplace, store: Store) -> Callable[[], Verdict]:
             now.release.gate,
             _answered_before(store, now.generation),
             lambda line: place.say("gate", line),
-            own_engine="chat" in now.release.serving,
+            dying=runtimes.watch(_runtime(place, store)) if "chat" in now.release.serving else None,
         )
 
     return ask

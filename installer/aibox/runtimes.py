@@ -5,6 +5,7 @@ A box keeps the runtime of its first generation, so any generation on its disk t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from aibox import loading
@@ -25,6 +26,8 @@ from aibox.progress import Progress, Report
 from aibox.site import Container, Site
 
 STEP = "services"
+DEATHS = 3
+"""A service that died so often while it was waited for will not come up."""
 
 
 def kind(store: Store) -> Runtime:
@@ -52,6 +55,20 @@ def containers(store: Store, report: Report) -> Containers:
         load_images=lambda: make_ready(store, report),
         on_event=lambda line: report(Progress(STEP, line)),
     )
+
+
+def watch(runtime: box.Runtime, deaths: int = DEATHS) -> Callable[[], str]:
+    """What says which service has died `deaths` times from now on, "" while none has."""
+    before = {service.name: service.restarts for service in runtime.services()}
+
+    def dying() -> str:
+        for service in runtime.services():
+            died = service.restarts - before.get(service.name, 0)
+            if died >= deaths:
+                return f"the service {service.name} has died {died} times since it was started"
+        return ""
+
+    return dying
 
 
 def sweep(store: Store) -> tuple[str, ...]:

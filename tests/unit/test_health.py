@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -38,6 +38,11 @@ def answer(*documents: str) -> dict[str, Any]:
     }
 
 
+def hope() -> str:
+    """Nothing has died."""
+    return ""
+
+
 class DoubleOfAssistant:
     """A double of the running box: answers from a table, ready after some polls."""
 
@@ -70,7 +75,7 @@ def run(
     assistant: DoubleOfAssistant,
     *questions: Golden,
     before: tuple[str, ...] = (),
-    own_engine: bool = False,
+    dying: Callable[[], str] | None = None,
 ):
     clock, lines = Clock(), list[str]()
     verdict = health.run(
@@ -81,7 +86,7 @@ def run(
         lines.append,
         clock,
         clock.pause,
-        own_engine=own_engine,
+        dying=dying,
     )
     return verdict, lines
 
@@ -162,13 +167,13 @@ class WakingEngine(DoubleOfAssistant):
 
 
 def test_an_engine_of_the_release_is_waited_for() -> None:
-    verdict, lines = run(WakingEngine(2), golden("a"), own_engine=True)
+    verdict, lines = run(WakingEngine(2), golden("a"), dying=hope)
     assert verdict.passed
     assert "waiting until the engine answers (0 s)" in lines[0]
 
 
 def test_quotes_are_no_answer_of_the_releases_own_engine() -> None:
-    verdict, _ = run(WakingEngine(10**6), golden("a"), own_engine=True)
+    verdict, _ = run(WakingEngine(10**6), golden("a"), dying=hope)
     assert not verdict.passed
     assert verdict.reason.startswith("the engine does not answer after 10 s")
 
@@ -180,7 +185,7 @@ def test_an_engine_that_fails_in_between_fails_the_gate() -> None:
             self.asleep = 1
             return found
 
-    verdict, _ = run(Failing(0), golden("a"), own_engine=True)
+    verdict, _ = run(Failing(0), golden("a"), dying=hope)
     assert "quoted instead of the engine's answer" in verdict.reason
 
 
@@ -192,4 +197,11 @@ def test_a_question_without_evidence_says_nothing_of_the_engine() -> None:
     questions = golden("none", expect="no-evidence"), golden("a")
     double = WakingEngine(1)
     double.answers = {"none": {"grounded": False, "citations": []}, "a": answer("a.md")}
-    assert run(double, *questions, own_engine=True)[0].passed
+    assert run(double, *questions, dying=hope)[0].passed
+
+
+def test_nobody_waits_for_an_engine_that_dies_again_and_again() -> None:
+    said = iter(("", "", "the service chat has died 3 times since it was started"))
+    verdict, lines = run(WakingEngine(10**6), golden("a"), dying=lambda: next(said))
+    assert verdict.reason == "the service chat has died 3 times since it was started"
+    assert len(lines) == 2
