@@ -233,7 +233,7 @@ def test_volumes_are_divided_missed_by_name_and_installed_from(
     volumes = media / "volumes"
     packager.types(
         *("bundle", "split", str(media / "box"), "--output", str(volumes)),
-        *("--volume-size", "80MB"),
+        *("--volume-size", "100MB"),
     )
     parts = sorted(volumes.iterdir())
     assert len(parts) >= 2
