@@ -207,7 +207,7 @@ def test_states_are_told_in_words(host: HostDouble) -> None:
     host.by_id[numbers["qdrant"]] = container("qdrant", "q1", health="unhealthy")
     host.by_id[numbers["gateway"]] = container("gateway", "g1", state="exited", pid=None)
     host.by_name["gateway"] = unit("gateway", "activating", restarts=2)
-    assert states(host) == {"qdrant": "unhealthy", "web": "starting", "gateway": "restarting"}
+    assert states(host) == {"qdrant": "unhealthy", "web": "running", "gateway": "restarting"}
     found = {one.name: one for one in runtime(host).services()}
     assert found["gateway"].restarts == 2
     assert (found["web"].pid, 8 < found["web"].uptime_s < 60) == (100, True)
