@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -61,11 +62,16 @@ def test_what_a_killed_maker_started_still_keeps_others_out(checkout: Checkout) 
 
 
 def test_control_c_stops_it_with_a_word(checkout: Checkout) -> None:
-    with checkout.start() as process:
-        maker(checkout)
-        wait_until(lambda: half_made(checkout))
-        os.killpg(process.pid, signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+    for _ in range(5):
+        with checkout.start() as process:
+            maker(checkout)
+            wait_until(lambda: half_made(checkout))
+            os.killpg(process.pid, signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        if process.returncode != 7:
+            break
+        # The rest was made before the word came.
+        shutil.rmtree(checkout.environment)
     assert process.returncode in (130, -signal.SIGINT)
     assert err.splitlines()[-1] == "./aibox: interrupted; to go on: ./aibox"
 
