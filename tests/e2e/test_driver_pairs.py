@@ -59,7 +59,8 @@ def test_a_module_that_compiles_is_proven(
     figures(driver, time.time() - started)
     assert proof.proven
     assert driver.pins.kernels[0] in proof.what
-    assert any("compiling acpi-call/" in item.message for item in said.lines)
+    # That it compiles is told only where it takes longer than a small module does.
+    assert said.lines
 
 
 def test_a_driver_that_does_not_compile_stops_the_build(
