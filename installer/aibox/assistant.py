@@ -50,6 +50,15 @@ class Assistant:
         with self._client() as client:
             return list(client.call("GET", "/api/documents")["documents"])
 
+    def usage(self) -> Mapping[str, Any]:
+        """What the box has counted since its application started; raises `AiboxError` where it
+        does not answer or its release does not count."""
+        with self._client() as client:
+            body = client.call("GET", "/api/usage")
+        if not isinstance(body, dict):
+            raise _not_understood(self.port)
+        return body
+
     def remove(self, document: str) -> None:
         """Remove a document by id."""
         with self._client() as client:

@@ -45,6 +45,11 @@ class Content:
         return self.root / "stacks" / "program.toml"
 
     @property
+    def prices(self) -> Path:
+        """Folder of the price list and the published scenarios of `aibox tco`."""
+        return self.root / "stacks" / "prices"
+
+    @property
     def roles(self) -> Path:
         """Ansible roles."""
         return self.root / "roles"

@@ -465,6 +465,11 @@ def remove_document(place: Workplace, document: str) -> None:
     _assistant(place).remove(document)
 
 
+def usage(place: Workplace) -> Mapping[str, Any]:
+    """What the running box has counted of its own answers."""
+    return _assistant(place).usage()
+
+
 def _assistant(place: Workplace) -> Assistant:
     store = Store(place.root)
     return runtimes.assistant(store, require_current(store))

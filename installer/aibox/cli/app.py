@@ -37,6 +37,7 @@ MODULES = {
     "have": "have",
     "docs": "documents",
     "bundle": "bundle",
+    "tco": "tco",
     "trust": "trust",
 }
 

@@ -36,6 +36,7 @@ def api_routes() -> list[Route]:
         Route(one, documents.delete_document, methods=["DELETE"]),
         Route(f"{one}/text", documents.document_text, methods=["GET"]),
         Route(f"{one}/file", documents.document_file, methods=["GET"]),
+        Route("/api/usage", health.usage, methods=["GET"]),
         Route("/v1/models", openai_compatible.list_models, methods=["GET"]),
         Route("/v1/models/{id}", openai_compatible.get_model, methods=["GET"]),
         Route("/v1/chat/completions", openai_compatible.chat_completions, methods=["POST"]),

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz` and `/metrics`: alive, able to answer, and how it goes."""
+"""`/healthz`, `/readyz`, `/metrics`, `/api/usage`: alive, able to answer, and how it goes."""
 
 from __future__ import annotations
 
@@ -60,3 +60,8 @@ async def metrics(request: Request) -> Response:
         passages = None
     text = here.metrics.exposition(documents, passages, here.admission.running)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+
+async def usage(request: Request) -> Response:
+    """GET /api/usage: answers and tokens since the start, sums only; `aibox tco` reads it."""
+    return json_response(services(request).metrics.usage())

@@ -10,6 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rag_app.engines.openai import Usage
 from rag_app.model import Answer, Document, DocumentState
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -37,6 +38,14 @@ class Metrics:
             "rag_answer_first_piece_seconds", "Seconds from question to the first piece of answer",
             ("engine",), buckets=_BUCKETS, registry=self.registry,
         )  # fmt: skip
+        self.tokens = Counter(
+            "rag_tokens", "Tokens as the engine counted them: of its prompts, of its answers",
+            ("kind",), registry=self.registry,
+        )  # fmt: skip
+        self.counted = Counter(
+            "rag_answers_counted", "Answers whose engine counted its tokens", registry=self.registry
+        )
+        self._started = time.monotonic()
         self.running = Gauge(
             "rag_answers_running", "Answers being written now", registry=self.registry
         )
@@ -45,13 +54,27 @@ class Metrics:
         )
         self.passages = Gauge("rag_passages", "Passages that can be found", registry=self.registry)
 
-    def answered(self, answer: Answer) -> None:
-        """Count one finished answer."""
+    def answered(self, answer: Answer, usage: Usage | None = None) -> None:
+        """Count one finished answer; `usage` only if its engine counted tokens."""
         self.answers.labels(
             answer.engine, str(answer.grounded).lower(), str(bool(answer.degraded)).lower()
         ).inc()
         if first := answer.timings.get("first_piece_ms"):
             self.first_piece.labels(answer.engine).observe(first / 1000)
+        if usage:
+            self.counted.inc()
+            self.tokens.labels("prompt").inc(usage.prompt_tokens)
+            self.tokens.labels("completion").inc(usage.completion_tokens)
+
+    def usage(self) -> dict[str, float | int]:
+        """What was counted since the start: `seconds` long, answers and their tokens in sums."""
+        return {
+            "seconds": round(time.monotonic() - self._started, 1),
+            "answers": _sum(self.answers),
+            "counted": _sum(self.counted),
+            "prompt_tokens": _sum(self.tokens, "prompt"),
+            "completion_tokens": _sum(self.tokens, "completion"),
+        }
 
     def exposition(
         self, documents: Iterable[Document], passages: int | None, running: int
@@ -64,6 +87,18 @@ class Metrics:
             self.passages.set(passages)
         self.running.set(running)
         return generate_latest(self.registry)
+
+
+def _sum(counter: Counter, kind: str | None = None) -> int:
+    """The sum over all labels, or over those of a kind."""
+    samples = [sample for family in counter.collect() for sample in family.samples]
+    return int(
+        sum(
+            sample.value
+            for sample in samples
+            if sample.name.endswith("_total") and kind in (None, sample.labels.get("kind"))
+        )
+    )
 
 
 class MeasureRequests:

@@ -71,7 +71,7 @@ async def _counted(here: Services, question: Question) -> AsyncGenerator[Event, 
         async with aclosing(here.answerer.events(question)) as events:
             async for happened in events:
                 if isinstance(happened, Finished):
-                    here.metrics.answered(happened.answer)
+                    here.metrics.answered(happened.answer, happened.usage)
                 yield happened
 
 

@@ -1,0 +1,125 @@
+"""A study for people: lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from aibox.tco.decision import Basis, Recommendation
+from aibox.tco.money import Currency, shown
+from aibox.tco.study import Cloud, Own, Published, Study
+from aibox.tco.told import in_currency
+
+_COLUMN = 18
+
+
+def lines(study: Study, currency: Currency) -> Iterator[str]:
+    """The whole study."""
+    yield study.title
+    yield from _basis(study)
+    yield ""
+    yield from _cloud(study.cloud, study.published)
+    if study.own:
+        yield ""
+        yield from _own(study.own)
+    yield ""
+    yield from _table(study, currency)
+    yield from _balance(study, currency)
+    if study.published and study.published.conclusion:
+        yield from _as_published(study.published)
+    yield ""
+    yield from _recommended(study.recommendation)
+
+
+def _basis(study: Study) -> Iterator[str]:
+    prices = study.prices
+    yield f"prices as of {prices.as_of}: {prices.source}"
+    yield f"{prices.exchange.krw_per_usd:,} KRW per USD: {prices.exchange.source}"
+    if study.measured:
+        for reason in study.measured.reasons:
+            yield f"not measured: {reason}"
+    for assumption in study.assumed:
+        yield f"assumed: {assumption}"
+
+
+def _cloud(cloud: Cloud, published: Published | None) -> Iterator[str]:
+    month = shown(cloud.month_usd, Currency.USD)
+    requests = f"{round(cloud.requests_per_month):,} requests"
+    yield f"Cloud ({cloud.title}): {month} a month for {requests}, in the first year"
+    known = published.usd_a_month if published else {}
+    for name, usd in cloud.by_model.items():
+        beside = f"   published: {shown(known[name], Currency.USD)}" if name in known else ""
+        yield f"  {name:<20}{shown(usd, Currency.USD):>12} a month{beside}"
+    for item in cloud.not_counted:
+        yield f"  not counted: {item}"
+
+
+def _own(own: Own) -> Iterator[str]:
+    yield f"On premises ({own.title}): {shown(own.costs.purchase, Currency.KRW)} to buy"
+    for name, krw in own.month_parts.items():
+        yield f"  {name:<20}{shown(krw, Currency.KRW):>18} a month"
+    if own.least is not None and own.most is not None:
+        yield (
+            f"  all years, as prices go: {shown(own.least, Currency.KRW)} to "
+            f"{shown(own.most, Currency.KRW)}"
+        )
+
+
+def _table(study: Study, currency: Currency) -> Iterator[str]:
+    names = ("", "cloud", "on premises")
+    yield "".join(name.rjust(_COLUMN) if name else name.ljust(10) for name in names)
+    rate = study.prices.exchange.krw_per_usd
+    costs = study.own.costs if study.own else None
+    for year, usd in enumerate(study.cloud.by_year_usd):
+        mine = costs.running_by_year[year] + (0 if year else costs.purchase) if costs else None
+        yield _row(f"year {year + 1}", usd * rate, mine, rate, currency)
+    total = costs.total if costs else None
+    yield _row("total", study.cloud.total_usd * rate, total, rate, currency)
+
+
+def _row(name: str, cloud: Decimal, own: Decimal | None, rate: Decimal, currency: Currency) -> str:
+    def cell(krw: Decimal | None) -> str:
+        text = "unknown" if krw is None else shown(in_currency(krw, rate, currency), currency)
+        return text.rjust(_COLUMN)
+
+    return name.ljust(10) + cell(cloud) + cell(own)
+
+
+def _balance(study: Study, currency: Currency) -> Iterator[str]:
+    if study.comparison is None or study.own is None:
+        yield "break-even: unknown, no server was named (--server)"
+        return
+    month = study.comparison.break_even_month
+    reached = f"month {month}" if month else f"not within {study.comparison.months} months"
+    yield f"break-even: {reached}"
+    rate = study.prices.exchange.krw_per_usd
+    monthly = study.comparison.premises_a_month(study.depreciation_months)
+    yield (
+        f"servers of one's own pay off from {shown(in_currency(monthly, rate, currency), currency)}"
+        f" of cloud costs a month (running costs and the purchase over "
+        f"{study.depreciation_months} months)"
+    )
+    if study.own.worth_from_usd is not None:
+        yield f"the field's rule of thumb: from {shown(study.own.worth_from_usd, Currency.USD)}"
+
+
+def _as_published(published: Published) -> Iterator[str]:
+    if published.cloud_usd is None or published.on_premise_krw is None:
+        return
+    yield (
+        f"published: {shown(published.cloud_usd, Currency.USD)} against "
+        f"{shown(published.on_premise_krw, Currency.KRW)}; {published.conclusion}"
+    )
+    if published.unrounded_usd is not None and published.unrounded_usd != published.cloud_usd:
+        exact = shown(published.unrounded_usd, Currency.USD)
+        yield f"the published years are rounded; the same growth gives exactly {exact}"
+
+
+def _recommended(found: Recommendation) -> Iterator[str]:
+    yield f"Recommendation: {found.choice.value}" + (
+        " (by cost; the questions may overrule it)" if found.basis is Basis.COST else ""
+    )
+    for reason in found.reasons:
+        yield f"  - {reason}"
+    if found.open_questions:
+        yield f"  answer for a sounder one: {', '.join(found.open_questions)}"
