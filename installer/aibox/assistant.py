@@ -16,6 +16,7 @@ from aibox.progress import Meter, Progress, Report
 
 _POLL_S = 0.25
 _OK = 200
+_NOT_FOUND = 404
 _ENDED = frozenset({"ready", "failed"})
 
 
@@ -51,13 +52,17 @@ class Assistant:
             return list(client.call("GET", "/api/documents")["documents"])
 
     def usage(self) -> Mapping[str, Any]:
-        """What the box has counted since its application started; raises `AiboxError` where it
-        does not answer or its release does not count."""
+        """What the box has counted since its application started.
+
+        Raises `Failed`: `usage-not-counted` where its release does not count yet.
+        """
         with self._client() as client:
-            body = client.call("GET", "/api/usage")
-        if not isinstance(body, dict):
+            answer = client.ask("GET", "/api/usage")
+        if answer.status == _NOT_FOUND:
+            raise _not_counted()
+        if answer.status != _OK or not isinstance(answer.body, dict):
             raise _not_understood(self.port)
-        return body
+        return answer.body
 
     def remove(self, document: str) -> None:
         """Remove a document by id."""
@@ -153,6 +158,15 @@ def _refusals(name: str, refused: list[dict[str, str]]) -> Iterator[None]:
         yield
     except BadUsage as error:
         refused.append({"name": name, "reference": error.reference, "reason": error.message})
+
+
+def _not_counted() -> Failed:
+    return Failed(
+        "usage-not-counted",
+        "the release of this box does not count its usage",
+        hint="see which release runs: ./aibox status",
+        fault=Fault.YOU,
+    )
 
 
 def _not_understood(port: int) -> Failed:
