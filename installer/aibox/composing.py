@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aibox import digest, footing, objects
+from aibox import digest, footing, objects, placing
 from aibox.errors import BadUsage, Fault
 from aibox.hardware import PeerToPeer
 from aibox.lock import Role
@@ -17,8 +17,7 @@ from aibox.release import Release
 from aibox.serving import Runner, Serving, image_of
 from aibox.site import LOOPBACK_NAMES, Site
 
-APP_PORT = 8642
-ENGINE_PORT = 8000
+APP_PORT = placing.OWN_PORTS["web"]
 TAG_DIGITS = 16
 UPLOAD_LIMIT_MB = 220
 """More than the application takes (200 MiB and the form around it), so that it is the one to say
@@ -43,7 +42,7 @@ def image_pin(release: Release, service: str) -> ImagePin:
 
 
 def memory_mib(release: Release, site: Site) -> dict[str, int]:
-    """The limit of each service; `BadUsage` when the site limits one that does not exist."""
+    """The limit of each service in MiB; `BadUsage` when the site limits one that does not exist."""
     if unknown := sorted(set(site.container.memory_mib) - set(release.services)):
         raise BadUsage(
             "memory-of-unknown-service",
@@ -54,27 +53,51 @@ def memory_mib(release: Release, site: Site) -> dict[str, int]:
         )
     of_profile = {name: served.memory_mib for name, served in release.serving.items()}
     known = {**MEMORY_MIB, **of_profile, **site.container.memory_mib}
-    return {name: known[name] for name in release.services}
+    return {name: known[name] for name in placing.services(release, site)}
 
 
 def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
     """What every template may use."""
-    outside = elsewhere(release, site)
+    outside, here = elsewhere(release, site), placing.services(release, site)
     return {
-        "image_tags": {name: image_tag(release, name, architecture) for name in release.services},
-        "users": {name: footing.USERS[footing.user_of(name)] for name in release.services},
+        "image_tags": {name: image_tag(release, name, architecture) for name in here},
+        "users": {name: footing.USERS[footing.user_of(name)] for name in here},
         "memory_mib": memory_mib(release, site),
         "secrets_of": {name: secrets_of(release, site, name) for name in ("web", "ingest")},
         "secret_files": dict(sorted(_secret_files(release, site))),
         "qdrant_key": footing.QDRANT_KEY,
         "app_port": APP_PORT,
+        "app_upstream": placing.endpoint(release, site, "web"),
         "upload_limit_mb": UPLOAD_LIMIT_MB,
-        "elsewhere": bool(outside),
-        "networks_of": {
-            name: ["inside", *(["elsewhere"] if name in outside else [])]
-            for name in ("web", "ingest")
-        },
+        "elsewhere": bool(outside.intersection(here)),
+        **_networks(release, site, outside),
         **_names(site),
+    }
+
+
+def _networks(release: Release, site: Site, outside: set[str]) -> dict[str, Any]:
+    """The networks of each service here, and the ports at which other hosts of the box ask."""
+    published, reaching = placing.published(release, site), placing.reaching(release, site)
+    networks = {name: ["inside"] for name in placing.services(release, site)}
+    for name, its in networks.items():
+        if name in published or name in reaching:
+            its.append("peers")
+        elif name == "gateway":
+            # One of both: from a second network its answers would not find their way.
+            its.append("outside")
+        if name in outside:
+            its.append("elsewhere")
+    return {
+        "networks_of": networks,
+        "networks": {network for its in networks.values() for network in its},
+        "published": {
+            name: {
+                "address": site.hosts[site.member].address,
+                "port": port,
+                "target": placing.OWN_PORTS[name],
+            }
+            for name, port in published.items()
+        },
     }
 
 
@@ -89,8 +112,10 @@ def secrets_of(release: Release, site: Site, service: str) -> list[str]:
 def _secret_files(release: Release, site: Site) -> Iterator[tuple[str, str]]:
     pairs = {("app", name) for name in secrets_of(release, site, "web")}
     pairs |= {(reader, item.name) for item in footing.secrets(release) for reader in item.readers}
+    here = {footing.user_of(name) for name in placing.services(release, site)}
     for reader, name in pairs:
-        yield f"{reader}.{name}", f"../../{footing.path_of_secret(reader, name)}"
+        if reader in here:
+            yield f"{reader}.{name}", f"../../{footing.path_of_secret(reader, name)}"
 
 
 def _names(site: Site) -> dict[str, Any]:
@@ -183,13 +208,13 @@ def server() -> dict[str, Any]:
     }
 
 
-def vectors(release: Release) -> dict[str, Any] | None:
+def vectors(release: Release, site: Site) -> dict[str, Any] | None:
     """[vectors] of rag.toml; None leaves the index in a process of the application."""
     if "qdrant" not in release.services:
         return None
     return {
         "kind": "server",
-        "url": "http://qdrant:6333",
+        "url": f"http://{placing.endpoint(release, site, 'qdrant')}",
         "api_key_file": f"/run/secrets/{footing.QDRANT_KEY}",
     }
 
@@ -204,21 +229,23 @@ def answering(release: Release, site: Site) -> dict[str, Any]:
         return site.engine.model_dump(mode="json")
     return {
         "kind": "openai",
-        "url": f"http://chat:{ENGINE_PORT}/v1",
+        "url": f"http://{placing.endpoint(release, site, 'chat')}/v1",
         "model": served.model,
         "api_key_file": f"/run/secrets/{footing.key_of('chat')}",
         "in_box": True,
     }
 
 
-def embedding_url(release: Release) -> str | None:
+def embedding_url(release: Release, site: Site) -> str | None:
     """Where the box itself serves the embedding model, if it does."""
-    return f"http://embedding:{ENGINE_PORT}/v1" if "embedding" in release.serving else None
+    if "embedding" not in release.serving:
+        return None
+    return f"http://{placing.endpoint(release, site, 'embedding')}/v1"
 
 
 def elsewhere(release: Release, site: Site) -> set[str]:
     """The services that ask an endpoint outside of the box, because the site names one."""
-    if release.embedding is not None and embedding_url(release) is None and site.embedding:
+    if release.embedding is not None and not embedding_url(release, site) and site.embedding:
         return {"web", "ingest"}
     return {"web"} if site.engine.kind == "openai" else set()
 

@@ -15,6 +15,7 @@ Bad input never shows a traceback: a traceback is always our fault.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum, IntEnum
 
 
@@ -109,3 +110,20 @@ class NeedsPerson(AiboxError):
     """Only a person can go on."""
 
     exit_code = ExitCode.NEEDS_PERSON
+
+
+def told(facts: Mapping[str, object], *, by: str) -> AiboxError:
+    """The failure that another aibox told of as JSON (`as_json`); `by` says who, in its message."""
+    kinds = {int(kind.exit_code): kind for kind in AiboxError.__subclasses__()}
+    faults = {fault.value: fault for fault in Fault}
+    return kinds.get(_number(facts.get("exit_code")), Failed)(
+        str(facts.get("reference", "unknown")),
+        f"{by}: {facts.get('message', 'it does not say what')}",
+        context=str(facts.get("context", "")),
+        hint=str(facts.get("hint", "./aibox status")),
+        fault=faults.get(str(facts.get("fault")), Fault.US),
+    )
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else int(ExitCode.FAILED)

@@ -7,10 +7,12 @@ one makes what it needs, also after a rollback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
+from aibox import placing
 from aibox.release import Release
 from aibox.schema import Model, Name, RelativePath
 from aibox.serving import ENGINES
@@ -96,14 +98,30 @@ def secrets(release: Release) -> tuple[Secret, ...]:
     return tuple(found)
 
 
+def shared(release: Release, site: Site) -> dict[str, tuple[str, ...]]:
+    """The secrets that several hosts need: name -> the host that makes it, then the others."""
+    found = {}
+    for secret in secrets(release):
+        groups = {
+            placing.GROUP_OF[name] for name in release.services if user_of(name) in secret.readers
+        }
+        hosts = [name for name, host in site.hosts.items() if groups.intersection(host.groups)]
+        if len(hosts) > 1:
+            found[secret.name] = tuple(sorted(hosts))
+    return found
+
+
 def path_of_secret(reader: str, name: str) -> str:
     """Where the reader's own file of a secret lies, below the box root."""
     return f"{SECRETS}/{reader}/{name}"
 
 
 def make(release: Release, site: Site, caches: dict[str, str]) -> Footing:
-    """The footing of a release at a site; `caches` are folders of the engines by service."""
-    used = sorted({user_of(name) for name in release.services})
+    """The footing of a release at a site; `caches` are folders of the engines by service.
+
+    On one host of several it is that of the services there.
+    """
+    used = sorted({user_of(name) for name in placing.services(release, site)})
     folders = [
         Folder(path=path, user=user)
         for user, path in (
@@ -119,9 +137,15 @@ def make(release: Release, site: Site, caches: dict[str, str]) -> Footing:
     return Footing(
         users={name: USERS[name] for name in used},
         folders=tuple(folders),
-        secrets=secrets(release),
+        secrets=tuple(_read_by(used, secrets(release))),
         copies=tuple(_copies(site)),
     )
+
+
+def _read_by(users: Sequence[str], found: Iterable[Secret]) -> Iterator[Secret]:
+    for secret in found:
+        if readers := tuple(user for user in secret.readers if user in users):
+            yield Secret(name=secret.name, readers=readers)
 
 
 def _copies(site: Site) -> list[Copy]:

@@ -23,12 +23,16 @@ _PROGRESS_S = 3.0
 _ENGINE_POLL_S = 3.0
 
 
-class Assistant(Protocol):
-    """What the gate needs of a running box."""
+class Ready(Protocol):
+    """What can be waited for."""
 
     def ready(self) -> tuple[bool, str]:
         """Whether a question can be answered now, and if not, why."""
         ...
+
+
+class Assistant(Ready, Protocol):
+    """What the gate needs of a running box."""
 
     def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
         """The `ask` contract; raises `AiboxError` when there is no answer in time."""
@@ -69,7 +73,7 @@ def run(
 
 
 def wait(
-    assistant: Assistant,
+    assistant: Ready,
     deadline_s: float,
     report: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,

@@ -16,6 +16,7 @@ from aibox import (
     activate,
     health,
     locking,
+    placing,
     profile,
     programs,
     provision,
@@ -49,6 +50,7 @@ from aibox.prepare import (
 )
 from aibox.record import Action, Entry
 from aibox.release import Release
+from aibox.site import Site
 from aibox.verdict import Verdict
 
 ASK_TIMEOUT_S = 120.0
@@ -69,7 +71,7 @@ class Installed:
 def preflight(place: Workplace, wish: Wish) -> tuple[Finding, ...]:
     """Judge this host for a plan; changes nothing."""
     with prepare(place, wish) as prepared:
-        return _judge(Store(place.root), place, prepared)
+        return judge(Store(place.root), place, prepared)
 
 
 def plan(place: Workplace, wish: Wish) -> Plan:
@@ -78,11 +80,13 @@ def plan(place: Workplace, wish: Wish) -> Plan:
         return prepared.plan
 
 
-def _judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
+def judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
+    """Every finding about this host and its hardware for what is prepared; changes nothing."""
     material = prepared.material
-    judge = servers.judge if prepared.for_server else provision.judge
-    found = judge(store, place.content, material.release, material.plan, place.report)
-    return (*diagnosis.hardware(material.release), *found)
+    judged = servers.judge if prepared.for_server else provision.judge
+    found = judged(store, place.content, material.release, material.plan, place.report)
+    part = placing.part(material.release, material.plan.site)
+    return (*diagnosis.hardware(part), *found)
 
 
 # -- changing -----------------------------------------------------------------------------------
@@ -97,22 +101,23 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
     with ExitStack() as closing:
         # Before the box is touched (or made): a wrong option must leave nothing behind.
         prepared, seen = closing.enter_context(prepare(place, wish)), Store(place.root).current()
-        store, lock_fd = closing.enter_context(_recovered(place))
+        store, lock_fd = closing.enter_context(recovered(place))
         now = current(store)
+        _refuse_alone(place, now)
         if store.current() != seen:
             prepared = closing.enter_context(prepare(place, wish))
-        if now is not None and _is_whole(store, now, prepared):
-            _ready_host(place, store, prepared, lock_fd)
-            _ready_server(place, store, prepared, now.generation, action, lock_fd)
+        if now is not None and is_whole(store, now, prepared):
+            ready_host(place, store, prepared, lock_fd)
+            ready_server(place, store, prepared, now.generation, action, lock_fd)
             done = _already(place, store, now, prepared)
         else:
             confirm(prepared.plan, now is None)
-            refusal = judging.veto(_judge(store, place, prepared), profile=prepared.plan.profile)
+            refusal = judging.veto(judge(store, place, prepared), profile=prepared.plan.profile)
             if refusal is not None:
                 raise refusal
-            _ready_host(place, store, prepared, lock_fd)
+            ready_host(place, store, prepared, lock_fd)
             done = _install(place, store, prepared, action, lock_fd)
-        _settle(store, prepared)
+        settle(store, prepared)
         resumption.clear(store.filesystem, store.layout.root)
         return done
 
@@ -123,7 +128,7 @@ def resume(place: Workplace) -> Outcome:
     Raises `BadUsage` when none waits, `NeedsPerson` when the reboot has not been, and what
     `install` raises.
     """
-    with _recovered(place) as (store, lock):
+    with recovered(place) as (store, lock):
         waiting = servers.rebooted(store)
         number, action = waiting.generation, waiting.action
         servers.provide(store, place.content, number, action, place.report, lock)
@@ -133,7 +138,7 @@ def resume(place: Workplace) -> Outcome:
             resumption.clear(store.filesystem, store.layout.root)
 
 
-def _ready_host(place: Workplace, store: Store, prepared: Prepared, lock: int) -> None:
+def ready_host(place: Workplace, store: Store, prepared: Prepared, lock: int) -> None:
     """What the host must have before anything is staged."""
     if prepared.for_server:
         servers.prepare(store, place.content, place.report, lock)
@@ -141,7 +146,7 @@ def _ready_host(place: Workplace, store: Store, prepared: Prepared, lock: int) -
         provision.prepare(store, place.content, prepared.unit, place.report, lock)
 
 
-def _ready_server(
+def ready_server(
     place: Workplace, store: Store, prepared: Prepared, number: int, action: Action, lock: int
 ) -> None:
     """What a server must have before a sealed generation can serve."""
@@ -160,13 +165,13 @@ def _install(
         plan=plan.digest,
         provenance=material.provenance,
     ) as transaction:
-        number = _stage(place, store, prepared)
-        _ready_server(place, store, prepared, number, action, lock)
+        number = seal(place, store, prepared)
+        ready_server(place, store, prepared, number, action, lock)
         outcome = _activate(place, store, number, action, transaction)
     return Installed(number, plan, outcome)
 
 
-def _stage(place: Workplace, store: Store, prepared: Prepared) -> int:
+def seal(place: Workplace, store: Store, prepared: Prepared) -> int:
     """Seal the generation and, from a bundle, have its command line in the box."""
     received = prepared.received
     if received is None:
@@ -183,7 +188,7 @@ def _stage(place: Workplace, store: Store, prepared: Prepared) -> int:
     return number
 
 
-def _settle(store: Store, prepared: Prepared) -> None:
+def settle(store: Store, prepared: Prepared) -> None:
     """The bundle serves: remember it, so that nothing older is taken for newer again.
 
     Done again after a crash between the commit and this, by the next run of the same command.
@@ -192,7 +197,8 @@ def _settle(store: Store, prepared: Prepared) -> None:
         trusting.accept(TrustStore(store.layout.root, store.filesystem), prepared.received.verified)
 
 
-def _is_whole(store: Store, now: Current, prepared: Prepared) -> bool:
+def is_whole(store: Store, now: Current, prepared: Prepared) -> bool:
+    """Whether the box already runs what is prepared, with every byte in its place."""
     same = store.file(now.generation, "plan.json") == prepared.plan.stored()
     return same and not store.damage(now.generation, deep=True)
 
@@ -201,7 +207,7 @@ def _already(place: Workplace, store: Store, now: Current, prepared: Prepared) -
     """The same release and site: make sure that it runs and answers."""
     place.say("activate", f"generation {now.generation} is already installed and whole")
     _serve(place, store)
-    verdict = _gate(place, store)()
+    verdict = gate_of(place, store)()
     if not verdict.passed:
         raise _unhealthy(verdict)
     return Installed(now.generation, prepared.plan, None)
@@ -209,11 +215,25 @@ def _already(place: Workplace, store: Store, now: Current, prepared: Prepared) -
 
 def rollback(place: Workplace, to: int | None) -> Outcome:
     """Serve an earlier generation again; nothing is copied."""
-    with _recovered(place) as (store, _):
-        require_current(store)
+    with recovered(place) as (store, _):
+        _refuse_alone(place, require_current(store))
         number = store.rollback_target(to)
         place.say("rollback", f"to generation {number}")
         return _activate(place, store, number, Action.ROLLBACK, None)
+
+
+def _refuse_alone(place: Workplace, now: Current | None) -> None:
+    """One of several hosts does not change by itself: the others would be left behind."""
+    site = Site.model_validate(now.plan["site"]) if now else Site()
+    if site.member:
+        raise BadUsage(
+            "one-of-several",
+            f"this host is {site.member!r}, one of {len(site.hosts)} hosts that change together",
+            context=str(place.root),
+            hint="give the command where the box was installed from: "
+            "./aibox rollback --inventory FILE",
+            fault=Fault.YOU,
+        )
 
 
 def _activate(
@@ -228,8 +248,8 @@ def _activate(
         store,
         number,
         action=action,
-        runtime=_runtime(place, store),
-        gate=_gate(place, store),
+        runtime=runtime_of(place, store),
+        gate=gate_of(place, store),
         transaction=transaction,
     )
     error = outcome.error()
@@ -245,14 +265,14 @@ def recover(place: Workplace) -> tuple[recovery.Done, ...]:
 
 
 def _recover(place: Workplace, store: Store) -> tuple[recovery.Done, ...]:
-    done = recovery.recover(store, _runtime(place, store), _gate(place, store))
+    done = recovery.recover(store, runtime_of(place, store), gate_of(place, store))
     for step in done:
         place.say("recover", step.step.value)
     return done
 
 
 @contextmanager
-def _recovered(place: Workplace) -> Iterator[tuple[Store, int]]:
+def recovered(place: Workplace) -> Iterator[tuple[Store, int]]:
     """Hold the box, with whatever was interrupted finished or undone first."""
     with guard.hold(place.root) as descriptor:
         store = Store(place.root)
@@ -265,11 +285,11 @@ def _recovered(place: Workplace) -> Iterator[tuple[Store, int]]:
 
 def start(place: Workplace) -> int:
     """Start what is installed and wait until it answers; returns the generation."""
-    with _recovered(place) as (store, _):
+    with recovered(place) as (store, _):
         now = require_current(store)
         _serve(place, store)
         reason = health.wait(
-            runtimes.assistant(store, now),
+            runtimes.Probe(store, now, place.report),
             now.release.gate.ready_deadline_s,
             lambda line: place.say("start", line),
         )
@@ -280,23 +300,28 @@ def start(place: Workplace) -> int:
 
 def stop(place: Workplace) -> None:
     """Stop every service; the box stays installed."""
-    with _recovered(place) as (store, _):
+    with recovered(place) as (store, _):
         require_current(store)
-        _runtime(place, store).stop()
+        runtime_of(place, store).stop()
 
 
 def _serve(place: Workplace, store: Store) -> None:
     place.say("activate", "bring up the services")
-    _runtime(place, store).apply()
+    runtime_of(place, store).apply()
 
 
-def _runtime(place: Workplace, store: Store) -> Runtime:
+def runtime_of(place: Workplace, store: Store) -> Runtime:
+    """Whoever runs the services of the box; what he does is told as progress."""
     return runtimes.services(store, place.report)
 
 
-def _gate(place: Workplace, store: Store) -> Callable[[], Verdict]:
+def gate_of(place: Workplace, store: Store) -> Callable[[], Verdict]:
+    """What judges the generation that is `current` when it is asked."""
+
     def ask() -> Verdict:
         now = require_current(store)
+        if not runtimes.has_gateway(now):
+            return _settled(place, store, now)
         place.say("gate", f"{len(now.release.golden)} golden questions")
         return health.run(
             runtimes.assistant(store, now),
@@ -304,10 +329,22 @@ def _gate(place: Workplace, store: Store) -> Callable[[], Verdict]:
             now.release.gate,
             _answered_before(store, now.generation),
             lambda line: place.say("gate", line),
-            dying=runtimes.watch(_runtime(place, store)) if "chat" in now.release.serving else None,
+            dying=runtimes.watch(runtime_of(place, store))
+            if "chat" in now.release.serving
+            else None,
         )
 
     return ask
+
+
+def _settled(place: Workplace, store: Store, now: Current) -> Verdict:
+    """A host of several without the gateway is asked what it can tell: are its services well?"""
+    reason = health.wait(
+        runtimes.Probe(store, now, place.report),
+        now.release.gate.ready_deadline_s,
+        lambda line: place.say("gate", line),
+    )
+    return Verdict(passed=not reason, reason=reason)
 
 
 def _answered_before(store: Store, generation: int) -> frozenset[str]:
@@ -332,8 +369,8 @@ def doctor(place: Workplace) -> tuple[Finding, ...]:
     now = current(store)
     if now is None:
         return (*_host_alone(place), *diagnosis.graphics(None))
-    services = _runtime(place, store).services()
-    ready = runtimes.assistant(store, now).ready()
+    services = runtime_of(place, store).services()
+    ready = runtimes.Probe(store, now, place.report).ready()
     with guard.hold(place.root, shared=True):
         findings = diagnosis.examine(store, services, ready)
     graphics = diagnosis.graphics(now.release)
@@ -353,12 +390,12 @@ def check_health(place: Workplace) -> Verdict:
     """Ask the golden questions now; changes nothing."""
     store = Store(place.root)
     require_current(store)
-    return _gate(place, store)()
+    return gate_of(place, store)()
 
 
 def collect(place: Workplace, keep: int) -> collector.Freed:
     """Free generations, blobs and environments that nothing worth keeping needs."""
-    with _recovered(place) as (store, _):
+    with recovered(place) as (store, _):
         require_current(store)
         freed = collector.collect(store, keep)
         programs.sweep(store, place.content.program)
@@ -410,7 +447,7 @@ def status(place: Workplace) -> reporting.Status:
     """What the box is and does right now."""
     store = Store(place.root)
     now = current(store)
-    services = _runtime(place, store).services()
+    services = runtime_of(place, store).services()
     return reporting.describe(store, now, services, _locked(place, now))
 
 

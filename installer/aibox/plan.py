@@ -7,13 +7,13 @@ What was shown is what runs. Facts of the host may veto a plan (preflight), neve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pydantic import Field
 
-from aibox import digest, objects
+from aibox import digest, objects, placing
 from aibox.difference import Difference, compare
 from aibox.errors import BadUsage, Fault
 from aibox.lock import Wheel, WheelFile
@@ -87,6 +87,11 @@ class Current(Model):
     plan: dict[str, object]
 
 
+def stored_site(stored: bytes) -> Site:
+    """The site values in the `plan.json` of a generation."""
+    return Site.model_validate(json.loads(stored)["site"])
+
+
 def address(site: Site, runtime: Runtime) -> str:
     """Where a box of this site is opened in a browser."""
     if runtime is Runtime.PROCESS:
@@ -147,7 +152,12 @@ def make(
 
     `derived` are files that a bundle made from the release's objects (package repositories).
     """
-    placed = (*objects.of_release(release, target.architecture), *objects.wheels(wheels), *derived)
+    part = placing.part(release, site)
+    placed = (
+        *objects.of_release(part, target.architecture),
+        *objects.wheels(wheels),
+        *_needed(derived, release, part),
+    )
     tree = [Wanted(path=f"tree/{item.path}", size=item.size, sha256=item.sha256) for item in placed]
     return Plan(
         release=release.id,
@@ -162,6 +172,15 @@ def make(
         steps=_steps(rendered, current),
         differences=_differences(release, site, current),
     )
+
+
+def _needed(derived: Iterable[Placed], release: Release, part: Release) -> Iterator[Placed]:
+    """What was made from objects, without the repositories that this part of a release lacks."""
+    lacking = {item.name for item in release.packages} - {item.name for item in part.packages}
+    for item in derived:
+        folders = item.path.split("/")
+        if not (item.path.startswith(objects.PACKAGES) and folders[1] in lacking):
+            yield item
 
 
 def _steps(rendered: Rendered, current: Current | None) -> tuple[str, ...]:

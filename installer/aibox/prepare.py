@@ -51,7 +51,8 @@ class Workplace:
 class Wish:
     """What the user asked for; None stands for "as the box has it now, or the default".
 
-    `bundle` names the media of a bundle: without any, the release comes from the checkout.
+    `bundle` names the media of a bundle: without any, the release comes from the checkout. `site`
+    is what one of several hosts was told by whoever coordinates them, in place of an inventory.
     """
 
     profile: str | None = None
@@ -63,6 +64,7 @@ class Wish:
     engine_key_file: Path | None = None
     bundle: tuple[Path, ...] = ()
     terms: Terms = field(default_factory=Terms)
+    site: Site | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,19 @@ def prepare(place: Workplace, wish: Wish) -> Iterator[Prepared]:
     """
     store = Store(place.root)
     now = current(store)
-    site = _site(wish, now)
+    site = site_of(wish, now)
     with _origin(place, wish, now) as origin:
         with receiving.explaining(origin.received) if origin.received else nullcontext():
             prepared = _prepared(place, store, origin, site, now)
-        if origin.received is not None and not origin.received.media.missing_volumes:
+        if _is_whole(origin.received, wish.terms):
             lacking = stage.missing(store, prepared.material)
             stage.refuse_missing(prepared.material, lacking)
         yield prepared
+
+
+def _is_whole(received: Received | None, terms: Terms) -> bool:
+    """Whether what is not on the media will not come either."""
+    return received is not None and not received.media.missing_volumes and not terms.partial
 
 
 @contextmanager
@@ -291,7 +298,10 @@ def launcher(place: Workplace, received: Received | None) -> Path:
     return place.content.root / "aibox"
 
 
-def _site(wish: Wish, now: Current | None) -> Site:
+def site_of(wish: Wish, now: Current | None) -> Site:
+    """The site values of a wish: those of its inventory or of what runs now, with its options."""
+    if wish.site is not None:
+        return wish.site
     if wish.inventory is not None:
         base = sites.load(wish.inventory)
     else:

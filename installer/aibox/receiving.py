@@ -72,6 +72,7 @@ class Terms:
         roots: files of first roots to trust, beside what the box trusts.
         weights: folders with files of models that no bundle may carry.
         allow_unsigned, allow_downgrade, allow_expired: let pass, and record, what is refused.
+        partial: the copy holds only what this host lacked, as it does on one of several hosts.
     """
 
     roots: tuple[Path, ...] = ()
@@ -79,6 +80,7 @@ class Terms:
     allow_unsigned: bool = False
     allow_downgrade: bool = False
     allow_expired: bool = False
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _judged(trust: TrustStore, media: Media, terms: Terms, report: Report) -> Re
         trusting.refuse_revoked(trust, head, said, _digests(found))
     elif said.revocations is not None:
         said.revocations.refuse_blobs(_digests(found))
-    _refuse_wrong_files(checking.check_sizes(media, said.named, found))
+    _refuse_wrong_files(checking.check_sizes(media, said.named, found), partial=terms.partial)
     return Received(
         media=media,
         description=description,
@@ -144,9 +146,15 @@ def _judged(trust: TrustStore, media: Media, terms: Terms, report: Report) -> Re
     )
 
 
-def _refuse_wrong_files(found: ContentReport) -> None:
-    """Volumes may be missing: what is here can be taken in before the next one is brought."""
-    replace(found, missing_volumes=()).require()
+def _refuse_wrong_files(found: ContentReport, *, partial: bool) -> None:
+    """Volumes may be missing: what is here can be taken in before the next one is brought.
+
+    Of a partial copy any object may be; what nobody has is refused when it is needed.
+    """
+    passed = {Status.MISSING} if partial else set()
+    problems = tuple(item for item in found.problems if item.status not in passed)
+    counts = {status: count for status, count in found.counts.items() if status not in passed}
+    replace(found, missing_volumes=(), problems=problems, counts=counts).require()
 
 
 def head_of(media: Media) -> Head:
@@ -217,7 +225,7 @@ def _openers(media: Media, found: Index, terms: Terms) -> dict[str, Opener]:
     openers: dict[str, Opener] = {
         item.sha256: partial(media.open_object, item)
         for item in found.carried
-        if not media.missing_volumes or _is_here(media, item)
+        if not (media.missing_volumes or terms.partial) or _is_here(media, item)
     }
     wanted = {item.sha256: item.size for item in found.absent}
     return openers | {

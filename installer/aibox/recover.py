@@ -82,7 +82,7 @@ def decide(facts: Facts) -> Step:
     if state.transaction == intent.transaction:
         return Step.FORWARD
     rebooted = intent.boot != facts.boot
-    on_trial = facts.current == intent.generation
+    on_trial = facts.current == intent.generation and not intent.together
     return Step.ASK_AGAIN if rebooted and on_trial and state.tries_left > 0 else Step.UNDO
 
 

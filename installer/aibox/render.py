@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from aibox import composing, digest, footing
+from aibox import composing, digest, footing, placing
 from aibox.errors import BadUsage, Failed, Fault
 from aibox.lock import Role
 from aibox.profile import Runtime
@@ -65,7 +65,7 @@ def render(
     """
     context = {
         "release": release.id,
-        "services": release.services,
+        "services": placing.services(release, site),
         "tuning": release.tuning.model_dump(mode="json"),
         "embedding": _embedding(release, site),
         "site": site.model_dump(mode="json"),
@@ -106,15 +106,18 @@ class _Containers:
             **composing.common(release, site, architecture),
             "server": composing.server(),
             "engine": composing.answering(release, site),
-            "vectors": composing.vectors(release),
+            "vectors": composing.vectors(release, site),
         }
+        self._services = placing.services(release, site)
         self._engines = {
-            name: composing.engine(release, name, architecture) for name in release.serving
+            name: composing.engine(release, name, architecture)
+            for name in release.serving
+            if name in self._services
         }
 
     def render(self, certificate: str) -> Rendered:
         files = dict(self._files())
-        blocks = {name: self._block(name) for name in self._release.services}
+        blocks = {name: self._block(name) for name in self._services}
         inputs = {
             name: digest.of_json([block, *self._read_by(name, files, certificate)])
             for name, block in blocks.items()
@@ -123,7 +126,7 @@ class _Containers:
         return Rendered({**files, COMPOSE: compose, FOOTING: self._footing()}, inputs)
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
-        for service in self._release.services:
+        for service in self._services:
             for path, name in FILES_OF_SERVICE.get(service, {}).items():
                 yield path, self._fill(name, {})
         for service, values in self._engines.items():
@@ -191,7 +194,7 @@ def _digest_of(release: Release, role: Role) -> str:
 def _embedding(release: Release, site: Site) -> dict[str, object] | None:
     if release.embedding is None:
         return None
-    if url := composing.embedding_url(release):
+    if url := composing.embedding_url(release, site):
         key = f"/run/secrets/{footing.key_of('embedding')}"
         own = {"url": url, "api_key_file": key, "in_box": True}
         return {**release.embedding.model_dump(mode="json"), **own}

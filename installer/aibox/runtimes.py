@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from aibox import loading
+from aibox import loading, placing
+from aibox import plan as plans
 from aibox import release as releases
 from aibox.assistant import Assistant
 from aibox.box import container_images, footing, host
@@ -18,7 +19,7 @@ from aibox.box.docker_engine import DockerEngine
 from aibox.box.http import Tls
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
-from aibox.errors import AiboxError
+from aibox.errors import AiboxError, BadUsage, Fault
 from aibox.footing import AUTHORITY
 from aibox.plan import Current
 from aibox.profile import Runtime
@@ -100,8 +101,9 @@ def make_ready(store: Store, report: Report) -> None:
         return
     root = store.layout.root
     footing.provide(store.filesystem, root, footing.read(store.layout.generation(number)))
+    site = plans.stored_site(store.file(number, "plan.json"))
     loading.run(
-        releases.parse(store.manifest(number)).images,
+        placing.part(releases.parse(store.manifest(number)), site).images,
         store.layout.tree(number),
         host.architecture(),
         engine=DockerEngine(),
@@ -112,11 +114,48 @@ def make_ready(store: Store, report: Report) -> None:
 
 
 def assistant(store: Store, now: Current) -> Assistant:
-    """The running box, as it is spoken to on this host."""
+    """The running box, as it is spoken to on this host.
+
+    Raises `BadUsage` (`gateway-elsewhere`) on a host of several that has no gateway.
+    """
     site = Site.model_validate(now.plan["site"])
     if now.release.runtime is Runtime.PROCESS:
         return Assistant(site.server.port)
+    if not has_gateway(now):
+        raise _gateway_elsewhere(site)
     return Assistant(site.container.port, _tls(store.layout.root, site.container))
+
+
+def has_gateway(now: Current) -> bool:
+    """Whether the box is spoken to on this host: not on every one of several."""
+    site = Site.model_validate(now.plan["site"])
+    return not site.member or "gateway" in placing.services(now.release, site)
+
+
+class Probe:
+    """Whether what runs on this host is ready: asked through the gateway, or of Docker."""
+
+    def __init__(self, store: Store, now: Current, report: Report) -> None:
+        self._assistant = assistant(store, now) if has_gateway(now) else None
+        self._containers = containers(store, report)
+
+    def ready(self) -> tuple[bool, str]:
+        """Whether it is, and if not, why. Raises what Docker raises where there is no gateway."""
+        if self._assistant is not None:
+            return self._assistant.ready()
+        reason = self._containers.unready()
+        return not reason, reason
+
+
+def _gateway_elsewhere(site: Site) -> BadUsage:
+    hosts = [name for name, host in site.hosts.items() if "gateway" in host.groups]
+    return BadUsage(
+        "gateway-elsewhere",
+        "this host is one of several, and the box answers on another",
+        context=f"the gateway is on {', '.join(hosts)}",
+        hint="give the command there; what runs here: ./aibox status",
+        fault=Fault.YOU,
+    )
 
 
 def _tls(root: Path, site: Container) -> Tls:

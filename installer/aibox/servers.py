@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aibox import footing as footings
-from aibox import objects, playbooks
+from aibox import objects, placing, playbooks
+from aibox import plan as plans
 from aibox import release as releases
 from aibox.box import footing, host, resumption
 from aibox.box.resumption import Resumption
@@ -75,17 +76,26 @@ def judge(
     folder = playbooks.run_folder(store)
     asked = server_variables(
         release.requires,
-        needs(release, plan.site, store.layout.root),
+        needs(placing.part(release, plan.site), plan.site, store.layout.root),
         root=store.layout.root,
         report=folder / "preflight.json",
-        ports=() if store.current() else (plan.site.container.port,),
+        ports=() if store.current() else _ports(release, plan.site),
     )
     playbooks.run(content, "preflight_server", folder, asked, report)
     return read_report(folder / "preflight.json")
 
 
+def _ports(release: Release, site: Site) -> tuple[int, ...]:
+    """The ports at which this host will listen."""
+    own = (site.container.port,) if "gateway" in placing.services(release, site) else ()
+    return (*own, *sorted(placing.published(release, site).values()))
+
+
 def needs(release: Release, site: Site, root: Path) -> ServerNeeds:
-    """What the release asks of a server, beside what its profile requires of any host."""
+    """What the release asks of a server, beside what its profile requires of any host.
+
+    `release` is the part that the server runs.
+    """
     ours = [item for item in release.packages if item.name in release.package_roles]
     driver = _of(release, PackageRole.NVIDIA_DRIVER, ours)
     return ServerNeeds(
@@ -129,7 +139,9 @@ def provide(
     `lock` is the descriptor of the box's lock. Raises `NeedsPerson` (`reboot-needed`) when only a
     reboot brings what is missing: what waits for it is written down, and `rebooted` finds it.
     """
-    made = releases.parse(store.manifest(number))
+    whole = releases.parse(store.manifest(number))
+    site = plans.stored_site(store.file(number, "plan.json"))
+    made = placing.part(whole, site)
     folder = playbooks.run_folder(store)
     units = folder / "units"
     units.mkdir(mode=0o700)
@@ -148,6 +160,9 @@ def provide(
         # Of the box's own networks alone: what else the host lets in and out is its owner's matter.
         "firewall_mode": "enforce",
         "firewall_report": reports.of("firewall.report"),
+        "firewall_peers": placing.peers(whole, site),
+        "firewall_published_ports": sorted(placing.published(whole, site).values()),
+        "firewall_askers": placing.askers(whole, site),
         "hardening_root": str(store.layout.root),
         "hardening_report": reports.of("hardening.report"),
     }

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from aibox.errors import BadUsage, Fault
 from aibox.schema import Model, Name, invalid, read_toml
 
 VERSION = 1
@@ -88,6 +89,9 @@ def _is_absolute(path: str) -> str:
     return path
 
 
+Group = Literal["gpu", "vector", "app", "gateway", "monitoring"]
+"""What a host is there for."""
+
 HostName = Annotated[str, AfterValidator(_is_name)]
 AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 MemoryMib = Annotated[int, Field(ge=64, le=16 * 1024 * 1024)]
@@ -132,21 +136,82 @@ class Container(Model):
         return tuple(name for name in self.names if _is_address(name))
 
 
+def _is_version_4(address: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(address))
+    except ValueError as error:
+        raise ValueError("must be an IPv4 address, such as 192.0.2.11") from error
+
+
+Ipv4 = Annotated[str, AfterValidator(_is_version_4)]
+
+
+class Host(Model):
+    """One of several servers. `address` is where the others and this machine reach it.
+
+    `groups` say what runs on it. It is reached by ssh as `user` (empty: who the user's own ssh
+    configuration names), who is root or may `sudo` without a password. `host_key` is the server's
+    public key; without it ssh must know the server already.
+    """
+
+    address: Ipv4
+    groups: Annotated[tuple[Group, ...], Field(min_length=1)]
+    user: Annotated[str, Field(pattern=r"^([a-z_][a-z0-9_.-]{0,31})?$")] = ""
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+    key_file: AbsolutePath = ""
+    host_key: Annotated[str, Field(pattern=r"^([a-z0-9@.-]+ [A-Za-z0-9+/=]+)?$")] = ""
+
+    @model_validator(mode="after")
+    def _each_group_once(self) -> Host:
+        if len(set(self.groups)) != len(self.groups):
+            raise ValueError("groups: one is there twice")
+        return self
+
+
+class Together(Model):
+    """How several hosts change: `when_one_fails` decides what becomes of the others."""
+
+    when_one_fails: Literal["all-go-back", "others-stay"] = "all-go-back"
+
+
 class Site(Model):
-    """One site file, or its defaults."""
+    """One site file, or its defaults.
+
+    `hosts` are the servers of a box of several, by name; none is a box of one host. On one of
+    them `member` is its own name: no site file says it.
+    """
 
     version: int = VERSION
     server: Server = Server()
     engine: Engine = Engine()
     embedding: EmbeddingEndpoint | None = None
     container: Container = Container()
+    hosts: dict[Name, Host] = Field(default_factory=dict)
+    together: Together = Together()
+    member: str = ""
+
+    @model_validator(mode="after")
+    def _hosts_differ(self) -> Site:
+        addresses = [(host.address, host.port) for host in self.hosts.values()]
+        if len(set(addresses)) != len(addresses):
+            raise ValueError("hosts: two have the same address")
+        if self.member and self.member not in self.hosts:
+            raise ValueError(f"member: there is no host {self.member!r}")
+        return self
 
 
 def load(path: Path) -> Site:
     """Read a site file; raises `BadUsage` with the path of whatever is wrong in it."""
-    return read_toml(
-        path, Site, what="site", version=VERSION, command=f"./aibox plan --inventory {path}"
-    )
+    command = f"./aibox plan --inventory {path}"
+    site = read_toml(path, Site, what="site", version=VERSION, command=command)
+    if site.member:
+        raise BadUsage(
+            "site-invalid",
+            f"{path}: member: is not for a site file; every host is told its own name",
+            hint=f"leave it out, then: {command}",
+            fault=Fault.YOU,
+        )
+    return site
 
 
 def with_name(site: Site, host: str) -> Site:

@@ -156,8 +156,8 @@ def nft_runs() -> bool:
     )
 
 
-def rules(closed: bool) -> str:
-    """The role's rules, filled as Ansible does."""
+def rules(closed: bool, **several: object) -> str:
+    """The role's rules, filled as Ansible does; `several` for a box of several hosts."""
     import jinja2
 
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
@@ -169,7 +169,9 @@ def rules(closed: bool) -> str:
         firewall_interfaces=["aibox-inside", "aibox-outside"],
         firewall_close_host=closed,
         firewall_ports=[443],
+        firewall_peer_interface="aibox-peers",
         __firewall_ssh_ports=[22, 2222],
+        **{"firewall_peers": [], "firewall_published_ports": [], "firewall_askers": [], **several},
     )
 
 
@@ -189,3 +191,22 @@ def test_the_real_nft_takes_the_rules_twice_and_lists_them(closed: bool) -> None
     assert listed.count('iifname { "aibox-inside", "aibox-outside" }') == 2
     assert ("tcp dport { 22, 443, 2222 } accept" in listed) is closed
     assert ("drop" in listed) is closed
+
+
+@pytest.mark.skipif(not nft_runs(), reason="no nft, or no right to a network of its own")
+def test_one_of_several_hosts_lets_its_askers_in_and_reaches_its_peers_alone() -> None:
+    program = shutil.which("nft", path=f"{os.environ['PATH']}:/usr/sbin")
+    text = rules(
+        closed=False,
+        firewall_peers=[{"address": "10.0.0.2", "ports": [8000]}],
+        firewall_published_ports=[6333, 8642],
+        firewall_askers=["10.0.0.3"],
+    )
+    listed = subprocess.run(
+        [*ALONE, "sh", "-e", "-c", f"{program} -f - <<'.'\n{text}\n.\n{program} list ruleset"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'iifname "aibox-peers" ip daddr 10.0.0.2 tcp dport 8000 accept' in listed
+    assert "tcp dport { 6333, 8642 } ip saddr != 10.0.0.3 counter" in listed

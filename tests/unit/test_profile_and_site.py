@@ -39,10 +39,14 @@ def test_an_unknown_profile_key_is_refused_with_its_path() -> None:
 
 
 def test_the_example_inventory_loads_and_shows_every_key() -> None:
-    path = CONTENT.root / "inventory.example"
+    path, other = (CONTENT.root / f"inventory.{name}example" for name in ("", "hosts."))
     assert sites.load(path).engine.kind == "openai"
+    assert set(sites.load(other).hosts) == {"gpu1", "data1", "door1"}
     shown = tomllib.loads(path.read_text(encoding="utf-8"))
-    assert set(shown) == set(Site.model_fields)
+    several = tomllib.loads(other.read_text(encoding="utf-8"))
+    assert set(shown) | set(several) == set(Site.model_fields) - {"member"}
+    assert set(several["hosts"]["gpu1"]) == set(sites.Host.model_fields)
+    assert set(several["together"]) == set(sites.Together.model_fields)
     for name, model in (
         ("server", sites.Server),
         ("engine", sites.Engine),
@@ -52,9 +56,24 @@ def test_the_example_inventory_loads_and_shows_every_key() -> None:
         assert set(shown[name]) == set(model.model_fields), name
 
 
+HOST = 'version = 1\n[hosts.a]\naddress = "192.0.2.1"\ngroups = ["gpu"]\n'
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
+        (HOST.replace("gpu", "gpus"), "hosts.a.groups[0]"),
+        (HOST.replace('["gpu"]', "[]"), "hosts.a.groups"),
+        (HOST.replace('["gpu"]', '["gpu", "gpu"]'), "there twice"),
+        (HOST.replace("192.0.2.1", "box.example"), "hosts.a.address"),
+        (HOST + 'colour = "red"', "hosts.a.colour"),
+        (HOST + 'user = "a b"', "hosts.a.user"),
+        (HOST + 'host_key = "AAAA"', "hosts.a.host_key"),
+        (HOST + 'key_file = "id_ed25519"', "hosts.a.key_file"),
+        (HOST + '[hosts.b]\naddress = "192.0.2.1"\ngroups = ["app"]', "same address"),
+        (HOST + '[together]\nwhen_one_fails = "pray"', "together.when_one_fails"),
+        ('version = 1\nmember = "a"', "member"),
+        (HOST.replace("version", 'member = "a"\nversion'), "not for a site file"),
         ("version = 1\n[server]\nport = 80", "server.port"),
         ('version = 1\n[server]\nhost = "0.0.0.0"', "server.host"),
         ('version = 1\n[engine]\nkind = "openai"', "engine"),

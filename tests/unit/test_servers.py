@@ -89,7 +89,10 @@ def sealed(store: Store, release: Release) -> int:
     for data in stacks.TEMPLATES.values():
         store.import_stream(BytesIO(data), digest.of_bytes(data), len(data))
     footing = stacks.rendered(stacks.release()).files["config/footing.json"]
-    return store.prepare_generation(release.manifest(), {}, {"config/footing.json": footing})
+    plan = json.dumps({"site": Site().model_dump(mode="json")}).encode()
+    return store.prepare_generation(
+        release.manifest(), {}, {"config/footing.json": footing, "plan.json": plan}
+    )
 
 
 def provide(store: Store, release: Release) -> int:

@@ -99,6 +99,18 @@ class Containers:
         scene, now = Scene(found, units, {}), time.time()
         return tuple(_status(service.name, scene, now) for service in wanted)
 
+    def unready(self) -> str:
+        """Why what `current` says does not all run and answer its own health check yet; or ""."""
+        wanted = compose_file.read(self._root / CONFIGURATION)
+        scene = self._look(wanted)
+        for service in wanted:
+            container = scene.right(service)
+            if container is None or not scene.is_up(service):
+                return f"{service.name} does not run"
+            if container.health not in ("", "healthy"):
+                return f"{service.name} is {container.health}"
+        return ""
+
     def remove(self) -> None:
         """Stop everything and remove the containers and networks; nothing if there are none."""
         self.stop()

@@ -32,6 +32,7 @@ class Intent(BaseModel):
         target, ending: set in phase undo: what must serve again (None: nothing) and how the
             record will call it.
         provenance: the bundle that the generation comes from.
+        together: one of several hosts, which never commits unless whoever coordinates them says so.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,6 +52,7 @@ class Intent(BaseModel):
     target: int | None = None
     ending: Result = Result.ROLLED_BACK
     provenance: Provenance | None = None
+    together: bool = False
 
 
 class Unreadable(BaseModel):

@@ -46,6 +46,30 @@ def provide(filesystem: Filesystem, root: Path, secret: Secret, users: Mapping[s
     return made
 
 
+def reveal(filesystem: Filesystem, root: Path, name: str) -> str:
+    """A secret for the other hosts of the box that need the same; made if it is not there yet."""
+    provide(filesystem, root, Secret(name=name, readers=()), {})
+    return _read(root / footing.SECRETS / name).decode().strip()
+
+
+def adopt(filesystem: Filesystem, root: Path, name: str, value: str) -> bool:
+    """Have the secret of another host of the box as its own; whether it was another.
+
+    Readers' files follow when they are next provided. Raises `Failed` (`secret-malformed`).
+    """
+    text = f"{value}\n".encode()
+    if not _SECRET.fullmatch(text):
+        raise Failed(
+            "secret-malformed",
+            f"the secret {name} that this host was told is none",
+            hint="install again with the program of one bundle: ./aibox install --inventory FILE",
+            fault=Fault.US,
+        )
+    folder = root / footing.SECRETS
+    filesystem.make_directory(folder)
+    return publish(filesystem, folder / name, text, os.geteuid())
+
+
 def copy(filesystem: Filesystem, root: Path, wanted: Copy, users: Mapping[str, int]) -> bool:
     """Have the reader's copy of a file of the site; whether it differed.
 

@@ -104,6 +104,23 @@ class SystemUnits:
         )
 
 
+def reboot() -> None:
+    """Ask systemd to reboot this host; returns at once. Raises `Failed` when it refuses."""
+    ended = process.run(
+        ["systemctl", "--no-block", "reboot"],
+        environment=process.environment(),
+        timeout_s=ANSWER_TIMEOUT_S,
+    )
+    if ended.status != 0:
+        raise Failed(
+            "reboot-refused",
+            "systemd does not reboot this host",
+            context=ended.text[-300:] or "it said nothing",
+            hint="reboot it by hand, then give the same command again: sudo systemctl reboot",
+            fault=Fault.HOST,
+        )
+
+
 def unit_of(service: str) -> str:
     """The unit that keeps a service running."""
     return f"{_PREFIX}{service}{_SUFFIX}"

@@ -120,15 +120,12 @@ class Transaction:
 
     def trial(self, runtime: Runtime, gate: Gate) -> Verdict:
         """P4: run the services and ask the gate. Whatever goes wrong is an answer: no."""
-        try:
+
+        def ask() -> Verdict:
             runtime.apply()
             return gate()
-        except AiboxError as error:
-            return Verdict(passed=False, reason=_text(error.message))
-        except KeyboardInterrupt:
-            return Verdict(passed=False, reason="stopped by the operator")
-        except Exception as error:
-            return Verdict(passed=False, reason=_text(f"{type(error).__name__}: {error}"))
+
+        return answered(ask)
 
     def commit(self, verdict: Verdict) -> Outcome:
         """P5 and P6: from the state's fsync on, the generation is the good one."""
@@ -286,6 +283,18 @@ class Transaction:
         )
 
 
+def answered(ask: Callable[[], Verdict]) -> Verdict:
+    """What `ask` says; whatever goes wrong in it is an answer: no."""
+    try:
+        return ask()
+    except AiboxError as error:
+        return Verdict(passed=False, reason=_text(error.message))
+    except KeyboardInterrupt:
+        return Verdict(passed=False, reason="stopped by the operator")
+    except Exception as error:
+        return Verdict(passed=False, reason=_text(f"{type(error).__name__}: {error}"))
+
+
 def begin(
     store: Store,
     action: Action,
@@ -295,8 +304,11 @@ def begin(
     plan: str = "",
     reason: str = "",
     provenance: Provenance | None = None,
+    together: bool = False,
 ) -> Transaction:
     """P1: journal what is about to be tried. `release` and `plan` are digests, if known yet.
+
+    `together` is for one of several hosts: recovery then undoes what nobody has committed.
 
     Raises:
         Failed: `unfinished-transaction`; the caller recovers first.
@@ -319,6 +331,7 @@ def begin(
         plan=plan,
         reason=_text(reason),
         provenance=provenance,
+        together=together,
     )
     if action is Action.ROLLBACK:  # The reserve is kept for the way back, not for more of the same.
         store.with_room(lambda: store.journal.write(intent))
@@ -337,6 +350,7 @@ def staging(
     plan: str = "",
     reason: str = "",
     provenance: Provenance | None = None,
+    together: bool = False,
 ) -> Iterator[Transaction]:
     """A transaction for the block: an error before the switch drops it and records why.
 
@@ -350,6 +364,7 @@ def staging(
         plan=plan,
         reason=reason,
         provenance=provenance,
+        together=together,
     )
     try:
         yield transaction

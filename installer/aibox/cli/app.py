@@ -31,6 +31,7 @@ MODULES = {
     **dict.fromkeys(("install", "upgrade", "rollback", "recover", "uninstall"), "install"),
     **dict.fromkeys(("start", "stop", "gc"), "service"),
     **dict.fromkeys(("preflight", "plan", "status", "health", "history", "doctor"), "inspect"),
+    "member": "member",
     "ask": "ask",
     "lock": "lock",
     "profiles": "profiles",
@@ -40,6 +41,9 @@ MODULES = {
     "tco": "tco",
     "trust": "trust",
 }
+
+NOT_FOR_PEOPLE = frozenset({"member"})
+"""Commands that only aibox itself gives, to another host."""
 
 
 def __getattr__(name: str) -> Any:
@@ -74,7 +78,7 @@ def program(commands: Iterable[str]) -> typer.Typer:
         if hasattr(module, "app"):
             made.add_typer(module.app, name=name)
         else:
-            made.command(name)(module.COMMANDS[name])
+            made.command(name, hidden=name in NOT_FOR_PEOPLE)(module.COMMANDS[name])
     return made
 
 

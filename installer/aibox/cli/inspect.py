@@ -16,6 +16,7 @@ from aibox.cli.options import (
     EngineKeyFile,
     EngineModel,
     EngineUrl,
+    HostsInventory,
     Inventory,
     Lockfile,
     Port,
@@ -96,8 +97,15 @@ def plan(
     show.text(f"  {len(made.tree)} files, {made.size / 1048576:.1f} MiB")
 
 
-def status(as_json: AsJson = False) -> None:
+def status(inventory: HostsInventory = None, as_json: AsJson = False) -> None:
     """What runs, what differs from models.lock, and what the last gate said."""
+    if inventory is not None:
+        # Only then: looking at this box does not wait for what changes others.
+        from aibox.cli import several
+
+        if site := several.require_hosts(inventory):
+            several.status(site, as_json)
+            return
     with show.progress() as report:
         found = pipeline.status(workplace(report))
     if as_json:

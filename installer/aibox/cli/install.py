@@ -10,7 +10,7 @@ import typer
 from aibox import pipeline
 from aibox import plan as plans
 from aibox.box.transaction import Outcome
-from aibox.cli import choice, media, show
+from aibox.cli import choice, media, several, show
 from aibox.cli.options import (
     AllowDowngrade,
     AllowExpired,
@@ -20,6 +20,7 @@ from aibox.cli.options import (
     EngineKeyFile,
     EngineModel,
     EngineUrl,
+    HostsInventory,
     Inventory,
     Lockfile,
     Port,
@@ -71,6 +72,9 @@ def install(
         root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
     )
     wish = media.wish_of(wish, bundle, terms)
+    if several.site_with_hosts(inventory):
+        several.install(wish, Action.INSTALL, yes=yes, first_is_fine=True, as_json=as_json)
+        return
     confirm = _confirmation(yes, True)
     done = choice.proposing(wish, lambda it: _run(it, Action.INSTALL, confirm), yes=yes)
     _tell(done, as_json)
@@ -94,6 +98,9 @@ def upgrade(
         root, weights, unsigned=allow_unsigned, downgrade=allow_downgrade, expired=allow_expired
     )
     wish = media.wish_of(wish, bundle, terms)
+    if several.site_with_hosts(inventory):
+        several.install(wish, Action.UPGRADE, yes=yes, first_is_fine=False, as_json=as_json)
+        return
     _tell(_run(wish, Action.UPGRADE, _confirmation(yes, False)), as_json)
 
 
@@ -112,9 +119,15 @@ def rollback(
     to: Annotated[
         int | None, typer.Option("--to", min=1, help="Generation; default: the one before.")
     ] = None,
+    inventory: HostsInventory = None,
     as_json: AsJson = False,
 ) -> None:
     """Serve an earlier generation again. Nothing is copied."""
+    if site := several.require_hosts(inventory):
+        if to is not None:
+            several.refuse_generation()
+        several.rollback(site, as_json)
+        return
     with show.progress() as report:
         outcome = pipeline.rollback(workplace(report), to)
     _tell_outcome(outcome, as_json)
@@ -142,13 +155,19 @@ def uninstall(
         bool, typer.Option("--purge", help="Also documents, history and trust.")
     ] = False,
     yes: Yes = False,
+    inventory: HostsInventory = None,
     as_json: AsJson = False,
 ) -> None:
     """Stop and remove the box; documents, history and trust stay unless --purge."""
+    site = several.require_hosts(inventory)
     if purge and not yes and sys.stdin.isatty():
-        typed = typer.prompt(f"this removes every document in {box_root()}; type 'purge'", err=True)
+        where = f"on {', '.join(sorted(site.hosts))}" if site else f"in {box_root()}"
+        typed = typer.prompt(f"this removes every document {where}; type 'purge'", err=True)
         if typed != "purge":
             raise _declined("./aibox uninstall")
+    if site:
+        several.uninstall(site, purge, as_json)
+        return
     with show.progress() as report:
         pipeline.uninstall(workplace(report), purge)
     if as_json:

@@ -17,6 +17,9 @@ Lockfile = Annotated[
 Inventory = Annotated[
     Path | None, typer.Option("--inventory", help="File of site values; see inventory.example")
 ]
+HostsInventory = Annotated[
+    Path | None, typer.Option("--inventory", help="Of a box of several hosts; see [hosts] there.")
+]
 Port = Annotated[
     int | None, typer.Option("--port", min=1024, max=65535, help="Port of the page and the API.")
 ]
