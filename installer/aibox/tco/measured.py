@@ -53,7 +53,8 @@ class Measured:
 def read(body: Mapping[str, Any]) -> Measured:
     """What a box says of itself.
 
-    An average needs at least one counted answer; requests a day need a whole day.
+    An average needs one counted answer, a rate a whole day. Where tokens are counted only such
+    answers are requests: the others (no evidence, quotes) asked no language model.
     """
     try:
         usage = Usage.model_validate(body)
@@ -62,18 +63,19 @@ def read(body: Mapping[str, Any]) -> Measured:
     tokens_in, tokens_out, reasons = _tokens(usage)
     rate = None
     if usage.seconds < DAY_S:
-        reasons += (f"the box counts for {usage.seconds / 3600:.1f} hours; a day is needed",)
+        hours = f"{usage.seconds / 3600:.1f} hours"
+        reasons += (f"requests a day, for the box has counted for {hours} and a day is needed",)
     elif usage.answers:
-        rate = Decimal(usage.answers) * DAY_S / Decimal(int(usage.seconds))
+        requests = usage.counted if tokens_in is not None else usage.answers
+        rate = Decimal(requests) * DAY_S / Decimal(int(usage.seconds))
     return Measured(tokens_in, tokens_out, rate, usage.answers, int(usage.seconds), reasons)
 
 
 def _tokens(usage: Usage) -> tuple[Decimal | None, Decimal | None, tuple[str, ...]]:
     if not usage.answers:
-        return None, None, ("the box has answered nothing since it started",)
+        return None, None, ("tokens, for the box has answered nothing since it started",)
     if not usage.counted or not usage.prompt_tokens or not usage.completion_tokens:
-        answers = f"{usage.answers:,} answer{'s' if usage.answers > 1 else ''}"
-        return None, None, (f"the box gave {answers}, but its engine counts no tokens",)
+        return None, None, (f"tokens, for the engine counted none in {usage.answers:,} answers",)
     tokens_in = Decimal(usage.prompt_tokens) / usage.counted
     return tokens_in, Decimal(usage.completion_tokens) / usage.counted, ()
 

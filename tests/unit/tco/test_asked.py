@@ -47,8 +47,13 @@ def test_what_the_box_measured_fills_in_and_is_told() -> None:
     known = measured.read(usage())
     found, assumed = asked.workload(Asked(), known)
     assert (found.tokens_in, found.tokens_out) == (2000, 300)
-    assert (found.requests_per_day, found.days_per_month) == (400, 30)
+    assert (found.requests_per_day, found.days_per_month) == (300, 30)
     assert sum("measured here" in sentence for sentence in assumed) == 3
+
+
+def test_requests_are_those_that_the_language_model_answered_where_that_is_counted() -> None:
+    assert measured.read(usage()).requests_per_day == 300
+    assert measured.read(usage(counted=0)).requests_per_day == 400
 
 
 def test_typed_numbers_go_before_measured_ones() -> None:
@@ -62,9 +67,9 @@ def test_typed_numbers_go_before_measured_ones() -> None:
     ("changes", "tokens", "rate", "because"),
     [
         ({"answers": 0, "counted": 0}, False, False, "answered nothing"),
-        ({"counted": 0}, False, True, "counts no tokens"),
-        ({"prompt_tokens": 0}, False, True, "counts no tokens"),
-        ({"seconds": 3600.0}, True, False, "1.0 hours; a day is needed"),
+        ({"counted": 0}, False, True, "the engine counted none"),
+        ({"prompt_tokens": 0}, False, True, "the engine counted none"),
+        ({"seconds": 3600.0}, True, False, "counted for 1.0 hours and a day is needed"),
     ],
 )
 def test_what_was_not_measured_is_unknown_with_its_reason(
