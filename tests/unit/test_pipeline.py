@@ -3,6 +3,7 @@ doubles, Ansible is not run; verification, staging, program, activation and reco
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -43,8 +44,8 @@ class Doubles:
 @pytest.fixture
 def doubles(site: SmallSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[Doubles]:
     made = Doubles()
-    monkeypatch.setattr(pipeline, "_runtime", lambda place, _store: RuntimeDouble(place.root))
-    monkeypatch.setattr(pipeline, "_gate", lambda _place, _store: lambda: made.verdict())
+    monkeypatch.setattr(pipeline, "runtime_of", lambda place, _store: RuntimeDouble(place.root))
+    monkeypatch.setattr(pipeline, "gate_of", lambda _place, _store: lambda: made.verdict())
     monkeypatch.setattr(pipeline.provision, "judge", lambda *_: ())
     monkeypatch.setattr(
         pipeline.provision, "prepare", lambda _s, _c, unit, *_: made.provisioned.append(unit)
@@ -132,6 +133,30 @@ def test_a_first_bundle_that_fails_leaves_nobody_trusted(
     assert (error.reference, error.exit_code) == ("gate-failed", ExitCode.FAILED)
     assert trusting.chains(site.trust) == ()
     assert site.store.current() is None
+
+
+def test_an_error_before_any_question_is_told_with_its_own_fault_and_way_out(
+    box: SmallSite, supplier: Supplier, doubles: Doubles
+) -> None:
+    def full() -> Verdict:
+        raise Failed("disk", "the disk is full", context="/d", hint="see: df", fault=Fault.HOST)
+
+    doubles.verdict = full
+    error = refusal(box, supplier.bundle())
+    assert (error.reference, error.context) == ("gate-failed", "the disk is full: /d")
+    assert (error.fault, error.hint) == (Fault.HOST, "see: df")
+    assert history(box)[-1].reason == "the disk is full"
+
+
+def test_preflight_is_told_before_which_day_no_clock_is_right(
+    box: SmallSite, supplier: Supplier, doubles: Doubles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    monkeypatch.setattr(pipeline.provision, "judge", lambda *asked: told.append(asked[-1]) or ())
+    bundle = supplier.bundle("old", Parts(date=datetime.date(2026, 2, 3)))
+    with suppress(AiboxError):
+        install(box, bundle)
+    assert told == ["2026-02-03"]
 
 
 def test_a_root_that_was_named_is_trusted_once_its_bundle_served(
