@@ -84,7 +84,8 @@ def judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, 
     """Every finding about this host and its hardware for what is prepared; changes nothing."""
     material = prepared.material
     judged = servers.judge if prepared.for_server else provision.judge
-    found = judged(store, place.content, material.release, material.plan, place.report)
+    asked = (store, place.content, material.release, material.plan)
+    found = judged(*asked, place.report, prepared.released)
     part = placing.part(material.release, material.plan.site)
     return (*diagnosis.hardware(part), *found)
 

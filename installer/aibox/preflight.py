@@ -42,11 +42,17 @@ _REPORT = TypeAdapter(tuple[Finding, ...])
 
 
 def variables(
-    requires: Requires, *, root: Path, report: Path, ports: Sequence[int] = ()
+    requires: Requires,
+    *,
+    root: Path,
+    report: Path,
+    ports: Sequence[int] = (),
+    released: str = "",
 ) -> dict[str, object]:
     """For playbooks/preflight.yml: what the profile requires of the host that will hold `root`.
 
     `ports` are loopback ports that must be free: none when this box itself listens on them.
+    `released` is a date (UTC, YYYY-MM-DD) before which no clock can be right.
     """
     return {
         "preflight_root": str(root),
@@ -58,6 +64,7 @@ def variables(
         "preflight_disk_mib_min": requires.disk_mib_min,
         "preflight_inodes_min": requires.inodes_min,
         "preflight_ports": list(ports),
+        "preflight_not_before": released,
     }
 
 
@@ -75,22 +82,26 @@ class ServerNeeds:
     disks: Mapping[Path, int] = field(default_factory=dict)
     """MiB that will be taken below a folder; those on one file system are added up."""
     shared_memory_mib: int = 0
-    released: str = ""
-    """The release's date (UTC, YYYY-MM-DD), before which no clock can be right."""
     air_gapped: bool = False
     egress_probe: str = ""
     """HOST:PORT that must not be reached from an air-gapped host."""
 
 
 def server_variables(
-    requires: Requires, needs: ServerNeeds, *, root: Path, report: Path, ports: Sequence[int] = ()
+    requires: Requires,
+    needs: ServerNeeds,
+    *,
+    root: Path,
+    report: Path,
+    ports: Sequence[int] = (),
+    released: str = "",
 ) -> dict[str, object]:
-    """For the entry point `judge_server` of the role preflight.
+    """For the entry point `judge_server` of the role preflight, which asks all that `judge` asks.
 
     `ports` must be free on every interface: none when this box itself listens on them.
     """
     return {
-        **variables(requires, root=root, report=report, ports=ports),
+        **variables(requires, root=root, report=report, ports=ports, released=released),
         "preflight_systemd_required": True,
         "preflight_distributions": list(needs.distributions),
         "preflight_kernels": list(needs.kernels),
@@ -98,7 +109,6 @@ def server_variables(
         "preflight_driver_branch": needs.driver_branch,
         "preflight_disks": [{"path": str(path), "mib": mib} for path, mib in needs.disks.items()],
         "preflight_shared_memory_mib_min": needs.shared_memory_mib,
-        "preflight_not_before": needs.released,
         "preflight_air_gapped": needs.air_gapped,
         "preflight_egress_probe": needs.egress_probe,
     }

@@ -84,6 +84,11 @@ class Prepared:
         return self.material.release.runtime is Runtime.CONTAINER
 
     @property
+    def released(self) -> str:
+        """The day of the bundle's lock (YYYY-MM-DD), before which no clock is right, or ""."""
+        return self.received.description.created.isoformat() if self.received else ""
+
+    @property
     def plan(self) -> Plan:
         """The plan that is shown and run."""
         return self.material.plan

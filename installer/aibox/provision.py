@@ -20,9 +20,12 @@ from aibox.release import Release
 
 
 def judge(
-    store: Store, content: Content, release: Release, plan: Plan, report: Report
+    store: Store, content: Content, release: Release, plan: Plan, report: Report, released: str = ""
 ) -> tuple[Finding, ...]:
-    """Every finding of the role `preflight`; changes nothing but its own run folder."""
+    """Every finding of the role `preflight`; changes nothing but its own run folder.
+
+    `released` is a date (YYYY-MM-DD) before which no clock can be right.
+    """
     folder = playbooks.run_folder(store)
     findings = folder / "preflight.json"
     asked = variables(
@@ -30,6 +33,7 @@ def judge(
         root=store.layout.root,
         report=findings,
         ports=_ports_to_check(store, plan),
+        released=released,
     )
     playbooks.run(content, "preflight", folder, asked, report)
     return read_report(findings)

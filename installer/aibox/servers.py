@@ -70,9 +70,12 @@ class Reports:
 
 
 def judge(
-    store: Store, content: Content, release: Release, plan: Plan, report: Report
+    store: Store, content: Content, release: Release, plan: Plan, report: Report, released: str = ""
 ) -> tuple[Finding, ...]:
-    """Every finding about this host as a server for the plan; changes nothing."""
+    """Every finding about this host as a server for the plan; changes nothing.
+
+    `released` is a date (YYYY-MM-DD) before which no clock can be right.
+    """
     folder = playbooks.run_folder(store)
     asked = server_variables(
         release.requires,
@@ -80,6 +83,7 @@ def judge(
         root=store.layout.root,
         report=folder / "preflight.json",
         ports=() if store.current() else _ports(release, plan.site),
+        released=released,
     )
     playbooks.run(content, "preflight_server", folder, asked, report)
     return read_report(folder / "preflight.json")

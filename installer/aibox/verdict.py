@@ -16,14 +16,29 @@ class CaseResult(BaseModel):
     seconds: float = 0.0
 
 
+class Trouble(BaseModel):
+    """What an error said beside its message (`errors.AiboxError`); `fault` as it is told."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    reference: str
+    context: str
+    hint: str
+    fault: str
+
+
 class Verdict(BaseModel):
-    """The gate's answer. `reason` is one sentence for people, empty when it passed."""
+    """The gate's answer. `reason` is one sentence for people, empty when it passed.
+
+    `trouble` is there when no question was asked, because an error came before.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     passed: bool
     results: tuple[CaseResult, ...] = ()
     reason: str = ""
+    trouble: Trouble | None = None
 
     def failed_ids(self) -> tuple[str, ...]:
         """The cases that block, by name: an average never does."""

@@ -28,7 +28,7 @@ from aibox.box.state import State
 from aibox.box.store import Store
 from aibox.errors import AiboxError, Failed, Fault, NeedsPerson, RolledBack
 from aibox.record import Action, Entry, Provenance, Result
-from aibox.verdict import Verdict
+from aibox.verdict import Trouble, Verdict
 
 _RETURN = {Result.ROLLED_BACK: Action.ROLLBACK, Result.RECOVERED: Action.RECOVER}
 
@@ -89,7 +89,11 @@ class Outcome:
         )
 
     def _error(self, kind: type[AiboxError], reference: str, message: str, hint: str) -> AiboxError:
-        return kind(reference, message, context=self._why(), hint=hint, fault=Fault.UPSTREAM)
+        trouble = self.verdict.trouble if self.verdict else None
+        if trouble is None:
+            return kind(reference, message, context=self._why(), hint=hint, fault=Fault.UPSTREAM)
+        why = ": ".join(filter(None, (self.reason, trouble.context)))
+        return kind(reference, message, context=why, hint=trouble.hint, fault=Fault(trouble.fault))
 
     def _why(self) -> str:
         cases = self.verdict.failed_ids() if self.verdict else ()
@@ -288,7 +292,13 @@ def answered(ask: Callable[[], Verdict]) -> Verdict:
     try:
         return ask()
     except AiboxError as error:
-        return Verdict(passed=False, reason=_text(error.message))
+        trouble = Trouble(
+            reference=error.reference,
+            context=_text(error.context),
+            hint=_text(error.hint),
+            fault=error.fault.value,
+        )
+        return Verdict(passed=False, reason=_text(error.message), trouble=trouble)
     except KeyboardInterrupt:
         return Verdict(passed=False, reason="stopped by the operator")
     except Exception as error:
