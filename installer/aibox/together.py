@@ -21,7 +21,7 @@ from aibox import footing, placing, receiving, trusting
 from aibox.box import guard, host
 from aibox.box.remote import Session
 from aibox.box.trust_store import TrustStore
-from aibox.bundle.layout import BLOBS
+from aibox.bundle.layout import BLOBS, ROOTS, root_version
 from aibox.copying import Share, of_plan, to_hosts
 from aibox.errors import AiboxError, BadUsage, Failed, Fault, PreflightVeto, RolledBack
 from aibox.lanes import Lanes
@@ -193,7 +193,8 @@ class _Copied:
     def order(self, step: Step, action: Action) -> Callable[[str], Order]:
         """The order of one step for each host, by its name."""
         terms = self.wish.terms
-        roots = sorted(path for path in self.received.named if path.startswith("root/"))
+        head = self.received.media.head
+        roots = sorted(version for path in head if (version := root_version(path)))
 
         def of(name: str) -> Order:
             return Order(
@@ -201,7 +202,7 @@ class _Copied:
                 action=action,
                 profile=self.release.profile,
                 bundle=self.folder,
-                root=f"{self.folder}/{roots[0]}" if roots else "",
+                root=f"{self.folder}/{ROOTS}/{roots[0]}.root.json" if roots else "",
                 site=placing.of_host(self.site, name),
                 manifest=self.received.media.bundle,
                 allow_unsigned=terms.allow_unsigned,

@@ -1,4 +1,4 @@
-"""A real sshd on loopback for this user alone; `sudo` there is a double that does what it is told."""
+"""A real sshd on loopback for this user alone; `sudo` there is a double that obeys."""
 
 from __future__ import annotations
 
@@ -21,7 +21,12 @@ REASON = (
     if SSHD and shutil.which("ssh") and shutil.which("rsync")
     else "there is no ssh to test with: apt-get install openssh-client openssh-server rsync"
 )
-SUDO = '#!/bin/sh\n# A double of sudo: nobody becomes anybody else.\n[ "$1" != -n ] || shift\nexec "$@"\n'
+SUDO = """\
+#!/bin/sh
+# A double of sudo: nobody becomes anybody else.
+[ "$1" != -n ] || shift
+exec "$@"
+"""
 SUDO_ASKS = "#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n"
 _CONFIG = """\
 Port {port}
