@@ -13,7 +13,7 @@ start_from_bundle() {
     again="sh \"$bundle/aibox\""
     [ -f "$bundle/program.txt" ] || refuse_first_steps 'program.txt is missing'
     digest=$(digest_of "$bundle/program.txt")
-    folder=$(box_root)/programs/$(printf %.16s "$digest")
+    folder=$(program_root)/programs/$(printf %.16s "$digest")
     if ! { is_unpacked && environment_is_whole "$folder/.venv" "$folder/requirements/cli.lock"; }; then
         unpack_program
     fi
@@ -39,6 +39,18 @@ box_root() {
         printf %s "$own"
         ;;
     esac
+}
+
+# program_root: the box that the program is unpacked into. Where root has none yet and the bundle is for servers alone,
+# it is the one that will be made: a copy in the home of root would be left behind.
+program_root() {
+    found=$(box_root)
+    if [ -z "${AIBOX_HOME:-}" ] && [ ! -e "$found/record.jsonl" ] && [ "$(id -u)" = 0 ] &&
+        grep -q '"runtime":"container"' "$bundle/bundle.json" &&
+        ! grep -q '"runtime":"process"' "$bundle/bundle.json"; then
+        found=/var/lib/aibox
+    fi
+    printf %s "$found"
 }
 
 digest_of() {

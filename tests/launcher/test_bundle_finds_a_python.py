@@ -160,8 +160,10 @@ def test_a_wrong_choice_of_python_is_not_silently_replaced(host: BundleOnHost) -
     assert "error[python-unusable]: AIBOX_PYTHON=/nowhere/python3" in said
 
 
-def box_root_of_launcher(surroundings: dict[str, str], folder: Path) -> Path:
-    script = '. "$1/launcher/bundle.sh"; box_root'
+def box_root_of_launcher(
+    surroundings: dict[str, str], folder: Path, asked: str = "box_root"
+) -> Path:
+    script = f'. "$1/launcher/bundle.sh"; bundle=.; {asked}'
     done = subprocess.run(
         ["/bin/sh", "-euc", script, "sh", REPOSITORY],
         env={"PATH": os.environ["PATH"], **surroundings},
@@ -196,3 +198,26 @@ def test_launcher_and_command_line_agree_where_the_box_is(
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     assert box_root_of_launcher(surroundings, tmp_path) == box_root()
+
+
+@pytest.mark.parametrize(
+    ("user", "runtimes", "named", "root"),
+    [
+        ("0", ["container"], "", "/var/lib/aibox"),
+        ("0", ["container", "process"], "", "/home/u/.local/share/aibox"),
+        ("0", [], "", "/home/u/.local/share/aibox"),
+        ("0", ["container"], "/srv/box", "/srv/box"),
+        ("1000", ["container"], "", "/home/u/.local/share/aibox"),
+    ],
+)
+def test_root_unpacks_a_bundle_for_servers_where_the_servers_box_will_be(
+    user: str, runtimes: list[str], named: str, root: str, tmp_path: Path
+) -> None:
+    releases = [{"profile": "any", "runtime": one} for one in runtimes]
+    manifest = json.dumps({"releases": releases}, separators=(",", ":"))
+    (tmp_path / "bundle.json").write_text(manifest)
+    (tmp_path / "id").write_text(f"#!/bin/sh\necho {user}\n")
+    (tmp_path / "id").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    surroundings = {"HOME": "/home/u", "AIBOX_HOME": named, "PATH": path}
+    assert box_root_of_launcher(surroundings, tmp_path, "program_root") == Path(root)
