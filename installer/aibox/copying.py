@@ -92,7 +92,7 @@ def _telling(say: Callable[[str], None]) -> Callable[[str], None]:
     def tell(line: str) -> None:
         nonlocal last
         found = _PROGRESS.fullmatch(line.split(" (")[0])
-        if found is None or time.monotonic() - last < _EVERY_S:
+        if found is None or found[1] == "0" or time.monotonic() - last < _EVERY_S:
             return
         last = time.monotonic()
         size = int(re.sub(r"[.,]", "", found[1])) / _MIB

@@ -88,7 +88,8 @@ def part(release: Release, site: Site) -> Release:
 def of_host(site: Site, name: str) -> Site:
     """The site as one of its hosts needs it: how to log in to the others is none of its matters.
 
-    Files that the site names are those of the host that reads them.
+    Files that the site names are those of the host that reads them. A gateway without a name is
+    reached by its address.
     """
     hosts = {
         key: Host(address=host.address, port=host.port, groups=host.groups)
@@ -98,9 +99,18 @@ def of_host(site: Site, name: str) -> Site:
     if "gateway" not in groups:
         kept = site.container.model_dump(exclude={"names", "certificate_file", "key_file"})
         changes["container"] = Container.model_validate(kept)
+    elif not site.container.names:
+        named = site.container.model_dump() | {"names": (site.hosts[name].address,)}
+        changes["container"] = Container.model_validate(named)
     if "app" not in groups and site.engine.api_key_file:
         changes["engine"] = Engine.model_validate(site.engine.model_dump() | {"api_key_file": ""})
     return site.model_copy(update={**changes, "hosts": hosts, "member": name})
+
+
+def of_gateway(site: Site) -> Site:
+    """The site as the host that browsers reach needs it."""
+    name = next(name for name, host in site.hosts.items() if "gateway" in host.groups)
+    return of_host(site, name)
 
 
 def endpoint(release: Release, site: Site, service: str) -> str:

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import typer
 
+from aibox import placing, together
 from aibox import plan as plans
-from aibox import together
 from aibox.cli import media, show
 from aibox.cli.workplace import workplace
 from aibox.errors import BadUsage, Failed, Fault
@@ -126,7 +126,7 @@ def _plan_lines(planned: Planned) -> list[str]:
 
 
 def _tell(done: Changed, as_json: bool) -> None:
-    url = plans.address(done.site, Runtime.CONTAINER)
+    url = plans.address(placing.of_gateway(done.site), Runtime.CONTAINER)
     if as_json:
         hosts = dict(sorted(done.generations.items()))
         show.data({"release": done.release, "hosts": hosts, "url": url})
