@@ -42,7 +42,8 @@ MODPROBE = """\
 [ -e "$state/installed" ] && [ ! -e "$state/rejected" ] || exit 1
 mkdir -p "$root/proc/driver/nvidia"
 cp "$state/version" "$root/proc/driver/nvidia/version"
-echo "nvidia 1 0 - Live 0x0" >> "$root/proc/modules"
+# A kernel without modules has no such file.
+[ ! -e "$root/proc/modules" ] || echo "nvidia 1 0 - Live 0x0" >> "$root/proc/modules"
 """
 DKMS = """\
 [ -e "$state/broken" ] && exit 11
@@ -276,12 +277,17 @@ def make(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> GpuHost:
 
 def programs(host: GpuHost, texts: dict[str, str]) -> None:
     """Write doubles of programs; each notes how it was called."""
-    head = f"#!/bin/sh\nstate={host.state} root={host.root} units={host.units}\n"
     (host.folder / "bin").mkdir(exist_ok=True)
     for name, text in texts.items():
         path = host.folder / "bin" / name
-        path.write_text(f'{head}echo "{name} $*" >> "$state/calls"\n{text}')
+        path.write_text(program(name, text, host.state, str(host.root)))
         path.chmod(0o755)
+
+
+def program(name: str, text: str, state: Path, root: str) -> str:
+    """The script of a double whose files are below `root`, nothing for a host of its own."""
+    head = f"#!/bin/sh\nstate={state} root={root} units={root}/etc/systemd/system\n"
+    return f'{head}echo "{name} $*" >> "$state/calls"\n{text}'
 
 
 def roles(folder: Path) -> Path:

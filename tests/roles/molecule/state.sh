@@ -1,11 +1,11 @@
 #!/bin/sh
-# Says all that a role could leave on a server, but for these folders: files, users, packages, units, rules.
+# Says all that a role could leave on a server, but for some folders: files, users, packages, units, rules.
 set -eu
 LC_ALL=C.UTF-8
 export LC_ALL
-passed="/proc /sys /dev /run /tmp /var/lib/dpkg /var/lib/apt /var/lib/systemd /var/log /var/cache /var/tmp /var/lib/aibox $*"
-# Backups of those who change users, and a cache of the linker.
-noise='/etc/.*-$|^/etc/ld.so.cache|__pycache__|^/etc/mtab|^/etc/resolv.conf|^/etc/\.pwd\.lock'
+passed="/proc /sys /dev /run /tmp /var/lib/dpkg /var/lib/apt /var/lib/systemd /var/log /var/cache /var/tmp"
+# Backups of those who change users, a cache of the linker, and what Docker or Python write when they like.
+noise='/etc/(passwd|shadow|group|gshadow|subuid|subgid)-( |$)|/etc/(ld.so.cache|mtab|resolv.conf|.pwd.lock)( |$)|__pycache__'
 
 prune=
 for folder in $passed; do
@@ -16,6 +16,7 @@ find / \( -false $prune \) -prune -o -not -type d -printf '%p %M %u:%g %s %l\n' 
     grep -vE "$noise" | sort
 find /etc -type f | grep -vE "$noise" | sort | xargs --delimiter '\n' sha256sum
 getent passwd
+grep --recursive '' /proc/sys/net/ipv4/conf/all /proc/sys/net/ipv6/conf/all/accept_redirects
 dpkg-query --show --showformat='package ${Package} ${Status} ${Version}\n'
 apt-mark showhold | sed 's/^/held /'
 systemctl list-units --plain --no-legend --all 'aibox*' | sed 's/^/unit /'
