@@ -1,4 +1,4 @@
-"""The person of the journeys, one for each file of tests, and gone afterwards."""
+"""Whom and what the journeys share: a person for each file of tests, and one maker of servers."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from .journey import Person, clone
+from .server_operator import media, network, supplier, tap, tuned
+
+__all__ = ["media", "network", "person", "supplier", "tap", "tuned"]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ Llama whose weights were set by hand, Docker from the Debian mirror of this mach
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -58,12 +57,21 @@ wanted = ["docker.io", "docker-cli", "docker-compose", "nftables"]
 
 
 @dataclass(frozen=True)
+class Workstation(Person):
+    """Where the address of a hub is part of the surroundings."""
+
+    hub: str = ""
+
+    def surroundings(self) -> dict[str, str]:
+        return {**super().surroundings(), "HF_ENDPOINT": self.hub}
+
+
+@dataclass(frozen=True)
 class Packager:
     """A person who has a clone with the profile, and what the clone's lock is resolved from."""
 
     person: Person
     registry: RealRegistry
-    surroundings: Mapping[str, str]
 
     @property
     def keys(self) -> Path:
@@ -76,13 +84,22 @@ class Packager:
             *("--for-operator", "--sign", str(self.keys), *options),
         )
 
-    def changes(self, pattern: str, replacement: str) -> None:
-        """Edit the profile in one place, and lock it again."""
-        path = self.person.checkout / PROFILE
-        text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
-        assert count == 1, f"{pattern} is there {count} times"
-        path.write_text(text)
-        self.person.types("lock", "--profile", "cpu")
+    @contextlib.contextmanager
+    def changed(self, *edits: tuple[str, str]) -> Iterator[None]:
+        """The profile with every pattern replaced in its one place, and locked; undone after."""
+        profile, lock = self.person.checkout / PROFILE, self.person.checkout / "models.lock"
+        before = {path: path.read_bytes() for path in (profile, lock)}
+        text = profile.read_text()
+        for pattern, replacement in edits:
+            text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+            assert count == 1, f"{pattern} is there {count} times"
+        profile.write_text(text)
+        try:
+            self.person.types("lock", "--profile", "cpu")
+            yield
+        finally:
+            for path, data in before.items():
+                path.write_bytes(data)
 
 
 @contextlib.contextmanager
@@ -93,17 +110,13 @@ def packager(folder: Path) -> Iterator[Packager]:
     base.chmod(0o755)
     (base / "home").mkdir()
     with registry(folder / "registry") as shop, loopback_hub(Repository(MODEL, files())) as hub:
-        before = dict(os.environ)
-        os.environ["HF_ENDPOINT"] = hub.address()
         try:
-            person = Person(clone(base / "checkout"), base / "home")
+            person = Workstation(clone(base / "checkout"), base / "home", hub=hub.address())
             _write_profile(person.checkout / PROFILE, _publish(folder, shop))
             person.types("trust", "init", str(base / "keys"))
             person.types("lock", "--profile", "cpu")
-            yield Packager(person, shop, {})
+            yield Packager(person, shop)
         finally:
-            os.environ.clear()
-            os.environ.update(before)
             shutil.rmtree(base)
 
 

@@ -41,6 +41,18 @@ from vllm.entrypoints.cli.main import main
 if __name__ == "__main__":
     sys.exit(main())
 """
+# An engine that hangs behind an endpoint that says that all is well.
+HANGING_COMMAND = f"""#!{PYTHON}
+import http.server, signal, sys, time
+class Engine(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        time.sleep(3600)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+http.server.ThreadingHTTPServer(("0.0.0.0", 8000), Engine).serve_forever()
+"""
 
 
 def why_not() -> str:
@@ -118,6 +130,18 @@ def vectors(folder: Path, application: str) -> str:
             (context / "qdrant").write_text(DOUBLE_COMMAND)
             (context / "qdrant").chmod(0o755)
             _build(application, "COPY qdrant qdrant_double.py /qdrant/\n", context, name)
+    return name
+
+
+def hanging_engine(folder: Path) -> str:
+    """A double of an engine: its /health says 200, and nobody gets an answer from it."""
+    under = base(folder)
+    name = _named("hanging", under, HANGING_COMMAND)
+    if not _is_there(name):
+        with _scratch(folder / "hanging") as context:
+            (context / "vllm").write_text(HANGING_COMMAND)
+            (context / "vllm").chmod(0o755)
+            _build(under, "COPY vllm /usr/bin/vllm\n", context, name)
     return name
 
 

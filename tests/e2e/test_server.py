@@ -7,123 +7,31 @@ vLLM on the CPU with a Llama whose weights were set by hand. A double: Qdrant's 
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import mkdtemp
-from typing import Any
 
 import pytest
 
-from . import registry_host, service_images
-from .journey import Done, listen, wait_until
-from .server_project import Packager, packager
-from .systemd_host import Server, daemon, docker, server, why_not
+from .journey import Done, wait_until
+from .network_tap import Tap
+from .server_operator import BOX, MEDIUM, QUESTION, REASON, SERVICES, Operator, standing
 
-REASON = why_not() or registry_host.why_not() or service_images.why_not()
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(REASON), reason=REASON),
 ]
 
-MEDIUM, BOX = "/media/usb", "/var/lib/aibox"
-QUESTION = "How do I roll back a failed upgrade?"
-SERVICES = ("gateway", "web", "ingest", "qdrant", "chat")
-# What an installed system has, and what the box looks for.
-# A Docker within Docker may not change how its containers' interfaces speak IPv6.
-NESTED = """
-mkdir -p /etc/systemd/system/docker.service.d
-printf '[Service]\\nEnvironment=DOCKER_ALLOW_IPV6_ON_IPV4_INTERFACE=1\\n' \\
-    >/etc/systemd/system/docker.service.d/nested.conf
-"""
-SYSTEM = ("iproute2", "kmod", "nftables", "curl")
-
-
-@dataclass(frozen=True)
-class Operator:
-    """Root on the server."""
-
-    machine: Server
-
-    def types(self, *words: str, code: int = 0) -> Done:
-        """The box's own command line, once there is one."""
-        return self.runs(f"{BOX}/bin/aibox", *words, code=code)
-
-    def runs(self, *command: str, code: int = 0) -> Done:
-        done = self.tries(*command)
-        assert done.code == code, f"{command} ended with {done.code}:\n{done.out}\n{done.err}"
-        return done
-
-    def tries(self, *command: str) -> Done:
-        words = ["docker", "exec", "--env", "HOME=/root", self.machine.id, *command]
-        return listen(words, Path("/"), dict(os.environ))
-
-    def installs(self, bundle: str = "box", *options: str, code: int = 0) -> Done:
-        medium = f"{MEDIUM}/{bundle}"
-        trust = ("--root", f"{MEDIUM}/1.root.json")
-        words = ("install", "--profile", "cpu", "--bundle", medium, *trust, "--yes", *options)
-        return self.runs("sh", f"{medium}/aibox", *words, code=code)
-
-    def asks(self, path: str, *more: str) -> tuple[int, str]:
-        """Status and body of a request at the gateway, by the name of the box."""
-        words = ["curl", "--silent", "--show-error", "--max-time", "60", *more]
-        words += ["--cacert", f"{BOX}/tls/ca.pem", "--write-out", "\\n%{http_code}"]
-        done = self.runs(*words, f"https://localhost{path}")
-        body, _, status = done.out.rpartition("\n")
-        return int(status), body
-
-    def containers(self) -> dict[str, str]:
-        """The ids of the running containers of the box, by service."""
-        shape = '{{.Label "com.docker.compose.service"}} {{.ID}}'
-        listed = self.runs("docker", "ps", "--no-trunc", "--format", shape).out
-        return dict(line.split() for line in listed.splitlines())
-
-    def status(self) -> Any:
-        return self.types("status", "--json").json
-
-
-@pytest.fixture(scope="module")
-def supplier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packager]:
-    folder = tmp_path_factory.mktemp("supplier")
-    with daemon(folder), packager(folder) as someone:
-        yield someone
-
-
-@pytest.fixture(scope="module")
-def media(supplier: Packager) -> Iterator[Path]:
-    """A medium with the bundle and the first root of its maker."""
-    stick = Path(mkdtemp(prefix="aibox-medium-"))
-    supplier.builds(stick / "box")
-    shutil.copy(supplier.keys / "1.root.json", stick)
-    yield stick
-    shutil.rmtree(stick)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[str]:
-    """A network with no way out of it."""
-    name = f"aibox-test-{os.getpid()}"
-    docker("network", "create", "--internal", name)
-    yield name
-    docker("network", "rm", name)
-
 
 @pytest.fixture(scope="module")
 def operator(
-    media: Path, network: str, tmp_path_factory: pytest.TempPathFactory
+    media: Path, network: str, tap: Tap, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Operator]:
     folder = tmp_path_factory.mktemp("server")
-    options = (
-        *("--network", network, "--volume", f"{media}:{MEDIUM}:ro"),
-        *("--volume", "/var/lib/docker", "--volume", BOX),
-    )
-    with server(folder, packages=SYSTEM, options=options) as machine:
-        machine.root("sh", "-c", NESTED)
+    with standing(folder, media, network, "--volume", "/var/lib/docker") as machine:
         yield Operator(machine)
 
 
@@ -134,7 +42,7 @@ def installed(operator: Operator) -> Done:
 
 def test_a_bare_server_answers_from_the_medium_alone(operator: Operator, installed: Done) -> None:
     assert installed.longest_silence < 6
-    answer = operator.types("ask", QUESTION, "--json").json
+    answer = operator.answers()
     assert answer["grounded"]
     assert answer["engine"] != "extractive"
     assert answer["citations"][0]["document"] == "upgrade-and-rollback.md"
@@ -174,13 +82,15 @@ def test_the_engine_and_the_vectors_have_no_port(operator: Operator, installed: 
     assert not ports & {"8000", "6333", "8642"}
 
 
-def test_a_second_run_changes_nothing(operator: Operator, installed: Done) -> None:
+def test_a_second_run_changes_nothing(
+    operator: Operator, installed: Done, figure: Callable[[str], None]
+) -> None:
     before = operator.containers()
     begun = time.monotonic()
     again = operator.installs()
     assert "already installed" in again.err + again.out
     assert operator.containers() == before
-    print(f"a run that changes nothing: {time.monotonic() - begun:.1f} s")
+    figure(f"a run that changes nothing: {time.monotonic() - begun:.1f} s")
 
 
 def test_a_reload_of_systemd_harms_nothing(operator: Operator, installed: Done) -> None:
@@ -197,21 +107,33 @@ def test_a_killed_service_comes_back(operator: Operator, installed: Done, servic
     wait_until(lambda: operator.tries(f"{BOX}/bin/aibox", "health").code == 0, 240, "health")
 
 
-def test_after_a_reboot_it_answers_by_itself(operator: Operator, installed: Done) -> None:
-    operator.machine.reboots()
+def test_after_a_reboot_it_answers_by_itself(
+    operator: Operator, installed: Done, figure: Callable[[str], None]
+) -> None:
     begun = time.monotonic()
+    operator.machine.reboots()
     asks = (f"{BOX}/bin/aibox", "ask", QUESTION, "--json")
     wait_until(lambda: operator.tries(*asks).code == 0, 300, "an answer after the boot")
-    print(f"from the boot to the first answer: {time.monotonic() - begun:.1f} s")
+    figure(f"from the order to reboot to the first answer: {time.monotonic() - begun:.1f} s")
+
+
+def test_nobody_outside_was_asked_anything(operator: Operator, installed: Done, tap: Tap) -> None:
+    """Since before the installation; the last questions show that one would have been heard."""
+    assert tap.heard() == []
+    rules = operator.runs("nft", "list", "table", "inet", "aibox").out
+    assert set(re.findall(r"counter packets (\d+)", rules)) == {"0"}
+    operator.tries("curl", "--silent", "--max-time", "2", "http://192.0.2.1/")
+    operator.tries("curl", "--silent", "--max-time", "2", "http://registry.example/")
+    asked = " ".join(tap.heard())
+    assert "protocol 6 to 192.0.2.1 port 80" in asked
+    assert re.search(r"protocol 17 to \S+ port 53", asked)
 
 
 def test_another_tuning_value_restarts_only_who_reads_it(
-    supplier: Packager, media: Path, operator: Operator, installed: Done
+    tuned: str, operator: Operator, installed: Done
 ) -> None:
-    supplier.changes(r"^top_k = 6", "top_k = 5")
-    supplier.builds(media / "tuned")
     before = operator.containers()
-    operator.types("upgrade", "--bundle", f"{MEDIUM}/tuned", "--yes")
+    operator.types("upgrade", "--bundle", f"{MEDIUM}/{tuned}", "--yes")
     after = operator.containers()
     assert {name for name in SERVICES if before[name] != after[name]} == {"web"}
 
@@ -219,7 +141,7 @@ def test_another_tuning_value_restarts_only_who_reads_it(
 def test_rollback_by_hand_serves_the_earlier_release(operator: Operator, installed: Done) -> None:
     operator.types("rollback")
     assert operator.status()["generation"] == 1
-    assert operator.types("ask", QUESTION, "--json").json["grounded"]
+    assert operator.answers()["grounded"]
 
 
 def test_the_server_is_given_back(operator: Operator, installed: Done) -> None:
@@ -229,6 +151,7 @@ def test_the_server_is_given_back(operator: Operator, installed: Done) -> None:
     packages = operator.runs("dpkg-query", "--show", "--showformat", "${Package}\n").out
     assert not {"docker.io", "docker-cli", "docker-compose"} & set(packages.split())
     assert "aibox" not in operator.runs("cat", "/etc/passwd").out
-    assert operator.runs("sh", "-c", f"ls -A {BOX}").out == ""
+    assert operator.runs("ls", "-A", BOX).out == ""
+    assert set(operator.runs("ls", "-A", "/root").out.split()) <= {".bashrc", ".profile", ".ssh"}
     done = subprocess.run(["docker", "exec", operator.machine.id, "test", "-e", "/usr/bin/docker"])
     assert done.returncode != 0
