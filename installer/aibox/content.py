@@ -40,6 +40,11 @@ class Content:
         return self.root / "stacks" / "profiles"
 
     @property
+    def catalogue(self) -> Path:
+        """What is known of GPUs and models, written by people."""
+        return self.root / "stacks" / "catalogue"
+
+    @property
     def program_wishes(self) -> Path:
         """What the command line in a bundle brings along, written by people."""
         return self.root / "stacks" / "program.toml"

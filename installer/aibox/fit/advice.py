@@ -1,0 +1,179 @@
+"""The nearest change that would make it fit: what costs least in quality and money comes first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from aibox.errors import BadUsage
+from aibox.fit import formats, parallel, parameters, question
+from aibox.fit.answer import Answer, admitted, answer
+from aibox.fit.catalogue import ModelEntry
+from aibox.fit.question import Sources
+from aibox.fit.weights import Weights
+
+LEAST_CONTEXT = 1024
+"""A context shorter than this, in tokens, is no use to anybody."""
+MOST_GPUS = 16
+_FORMS = {"fp8": "FP8", "awq": "4 bits (AWQ)"}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change that makes it fit: what it is, in words, and how it is asked for."""
+
+    kind: str
+    told: str
+    option: str
+
+
+def changes(sources: Sources, found: Answer) -> tuple[Change, ...]:
+    """What would make it fit, each alone; none when it fits or nothing helps."""
+    if found.fits:
+        return ()
+    return tuple(_changes(sources, found))
+
+
+def _changes(sources: Sources, found: Answer) -> Iterator[Change]:
+    yield from _fewer_at_once(found)
+    yield from _narrower_cache(found)
+    yield from _shorter(found)
+    yield from _other_weights(sources, found)
+    yield from _more_gpus(found)
+    yield from _smaller_model(sources, found)
+
+
+def _fewer_at_once(found: Answer) -> Iterator[Change]:
+    """Room that the engine keeps for sorting the words of requests nobody sends."""
+    wanted = max(found.ask.concurrency or 1, 8)
+    for sequences in (256, 128, 64, 32, 16, 8):
+        if sequences < wanted or sequences >= found.ask.engine.sequences:
+            continue
+        if _with(found, sequences=sequences).fits:
+            told = f"let the engine work on {sequences} requests at once, not on "
+            told += f"{found.ask.engine.sequences}: it keeps memory for each"
+            yield Change("fewer-sequences", told, f"--set max-num-seqs={sequences}")
+            return
+
+
+def _narrower_cache(found: Answer) -> Iterator[Change]:
+    compute = found.ask.cards.compute
+    if found.ask.engine.cache_dtype != "auto" or found.subject.shape.cache_dtype:
+        return
+    if compute is None or not formats.stores_fp8(compute) or not found.pool.groups:
+        return
+    if _with(found, cache_dtype="fp8").fits:
+        told = "keep contexts in FP8: half the memory, and answers to check in Korean"
+        yield Change("fp8-cache", told, "--set kv-cache-dtype=fp8")
+
+
+def _shorter(found: Answer) -> Iterator[Change]:
+    longest = longest_context(found)
+    if LEAST_CONTEXT <= longest < found.context:
+        many = found.ask.concurrency
+        told = f"shorten requests to {longest} tokens" + (f", {many} at once" if many else "")
+        yield Change("shorter-context", told, f"--context {longest}")
+
+
+def longest_context(found: Answer) -> int:
+    """The longest context, in tokens, with which it would surely fit as asked; 0 if with none."""
+    if found.obstacles or not found.pool.groups:
+        return 0
+    low, high = 0, found.context
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _holds(found, middle) else (low, middle - 1)
+    return low
+
+
+def _holds(found: Answer, tokens: int) -> bool:
+    starts = found.pool.starts(found.low.blocks, tokens, found.load)
+    many = found.pool.concurrency(found.low.blocks, tokens, found.load)
+    held = replace(found.low, concurrency=many)
+    return starts and admitted(held, found.ask.engine) >= (found.ask.concurrency or 0)
+
+
+def _other_weights(sources: Sources, found: Answer) -> Iterator[Change]:
+    """The same model in fewer bits: such weights that the catalogue has, else computed."""
+    entry = sources.catalogue.model(found.subject.name)
+    kin = list(_forms_of(sources, entry)) if entry else []
+    for other in kin:
+        if (tried := _try_model(sources, found, other)) and _smaller(tried, found) and tried.fits:
+            told = f"take the same model in fewer bits: {other.repository or other.name}"
+            yield Change("quantised-weights", told, f"--model {other.name}")
+    if kin or found.subject.shape.quantised is not None:
+        return
+    for form, name in _FORMS.items():
+        total = parameters.bytes_of(found.subject.shape, form)
+        subject = replace(found.subject, weights=Weights(total or 0, "counted from its shape"))
+        if total and answer(subject, found.ask).fits:
+            told = f"weights in {name} would fit ({total / 1e9:.0f} GB), if somebody makes them"
+            yield Change("quantised-weights", told, "--model FOLDER")
+            return
+
+
+def _forms_of(sources: Sources, entry: ModelEntry) -> Iterator[ModelEntry]:
+    base = entry.like or entry.name
+    for other in sources.catalogue.series(entry):
+        if base in (other.name, other.like) and sources.catalogue.config(other):
+            yield other
+
+
+def _more_gpus(found: Answer) -> Iterator[Change]:
+    cards = found.ask.cards
+    if cards.compute is None:
+        return
+    for count in range(cards.count + 1, MOST_GPUS + 1):
+        engine = parallel.largest_cut(found.subject.shape, count)
+        if engine.gpus != count:
+            continue
+        cut = replace(
+            found.ask.engine, tensor_parallel=engine.tensor_parallel, stages=engine.stages
+        )
+        ask = replace(found.ask, cards=replace(cards, count=count), engine=cut)
+        if answer(found.subject, ask).fits:
+            more = count - cards.count
+            told = f"{more} more GPU{'' if more == 1 else 's'} of the same kind: {count} in all"
+            yield Change("more-gpus", told, f"--count {count}")
+            return
+
+
+def _smaller_model(sources: Sources, found: Answer) -> Iterator[Change]:
+    entry = sources.catalogue.model(found.subject.name)
+    if entry is None:
+        return
+    tried = (_try_model(sources, found, other) for other in sources.catalogue.series(entry))
+    fitting = [one for one in tried if one and _smaller(one, found) and one.fits]
+    if fitting:
+        best = max(fitting, key=lambda one: one.subject.weights.total)
+        told = f"a smaller model of the same line: {best.subject.name}"
+        yield Change("smaller-model", told, f"--model {best.subject.name}")
+
+
+def _try_model(sources: Sources, found: Answer, other: ModelEntry) -> Answer | None:
+    """The same question for another model; None where it cannot be answered."""
+    try:
+        subject = question.known(sources, other.name).subject
+        context = min(found.context, subject.shape.longest)
+        count = found.ask.cards.count
+        cut = parallel.largest_cut(subject.shape, count)
+        if cut.gpus != count:
+            return None
+        engine = replace(
+            found.ask.engine,
+            context=context,
+            tensor_parallel=cut.tensor_parallel,
+            stages=cut.stages,
+        )
+        return answer(subject, replace(found.ask, engine=engine))
+    except BadUsage:
+        return None
+
+
+def _smaller(one: Answer, other: Answer) -> bool:
+    return one.subject.weights.total < other.subject.weights.total
+
+
+def _with(found: Answer, **changed: object) -> Answer:
+    engine = replace(found.ask.engine, **changed)  # type: ignore[arg-type]
+    return answer(found.subject, replace(found.ask, engine=engine))

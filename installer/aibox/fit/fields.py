@@ -1,0 +1,93 @@
+"""Fields of a config.json, read strictly: what is missing, of another type or absurd is said.
+
+Nothing is assumed where a field decides about memory: a model whose config does not say is
+refused, because a wrong number is bought with real money.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from aibox.errors import BadUsage, Fault
+
+LIMIT_BYTES = 4 << 20
+_MOST = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """One table of a config.json. `source` names it in messages."""
+
+    values: Mapping[str, Any]
+    source: str
+
+    def table(self, *names: str) -> Fields | None:
+        """The first of these keys that holds a table."""
+        for name in names:
+            value = self.values.get(name)
+            if isinstance(value, Mapping):
+                return Fields(value, f"{self.source}: {name}")
+        return None
+
+    def number(self, *names: str, least: int = 1, most: int = _MOST) -> int:
+        """The first of these keys that is there; raises `BadUsage` when none is."""
+        found = self.maybe(*names, least=least, most=most)
+        if found is None:
+            raise self.wrong("incomplete", f"has no {' or '.join(names)}")
+        return found
+
+    def maybe(self, *names: str, least: int = 1, most: int = _MOST) -> int | None:
+        """Like `number`, None where the key is absent or null."""
+        for name in names:
+            value = self.values.get(name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise self.wrong("invalid", f"{name} is {value!r}, not a whole number")
+            if not least <= value <= most:
+                raise self.wrong("absurd", f"{name} is {value}; it must be {least} to {most}")
+            return value
+        return None
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """A list of text; empty where the key is absent or null."""
+        value = self.values.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise self.wrong("invalid", f"{name} is not a list of words")
+        return tuple(value)
+
+    def word(self, *names: str) -> str:
+        """The first of these keys that is text; empty where none is."""
+        found = (self.values.get(name) for name in names)
+        return next((value for value in found if isinstance(value, str)), "")
+
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """Whether a key is true."""
+        value = self.values.get(name)
+        return default if value is None else value is True
+
+    def wrong(self, kind: str, told: str) -> BadUsage:
+        """The error for a config that cannot be computed with."""
+        return BadUsage(
+            f"model-config-{kind}",
+            f"{self.source} {told}",
+            hint="take the config.json that came with the weights, then: ./aibox fit --model DIR",
+            fault=Fault.UPSTREAM,
+        )
+
+
+def parse(data: bytes, source: str) -> Fields:
+    """The fields of a config.json; raises `BadUsage` (`model-config-invalid`)."""
+    empty = Fields({}, source)
+    if len(data) > LIMIT_BYTES:
+        raise empty.wrong("invalid", f"has {len(data)} bytes; no config.json is that large")
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise empty.wrong("invalid", f"is not JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise empty.wrong("invalid", "is not a table of fields")
+    return Fields(values, source)

@@ -1,0 +1,86 @@
+"""What a card does with weights and contexts in a format: compute, only store, or refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aibox.fit.engine import Engine
+from aibox.fit.shapes import Shape
+from aibox.hardware import NATIVE_FROM, Quantisation
+
+IMAGE_FROM = (7, 5)
+"""The least compute capability the engine's own image is built for."""
+BFLOAT16_FROM = (8, 0)
+
+# The least the engine accepts, by the class of each format in vLLM 0.32.
+_ACCEPTED_FROM = {
+    "fp8": (7, 5),
+    "awq": (7, 5),
+    "gptq": (6, 0),
+    "compressed-tensors": (7, 0),
+    "modelopt": (7, 5),
+    "modelopt-fp4": (7, 5),
+    "mxfp4": (8, 0),
+}
+_NAMES = {
+    "fp8": Quantisation.FP8,
+    "mxfp4": Quantisation.MXFP4,
+    "modelopt": Quantisation.FP8,
+    "modelopt-fp4": Quantisation.NVFP4,
+    "compressed-tensors": Quantisation.COMPRESSED_TENSORS,
+}
+_OUTSIDE = ("bitsandbytes", "gguf")
+
+
+def obstacles(shape: Shape, compute: tuple[int, int], dtype: str) -> Iterator[str]:
+    """Why the engine would refuse this model on a card of this compute capability."""
+    told = _told(compute)
+    if compute < IMAGE_FROM:
+        yield f"the engine's image is for compute capability 7.5 and more; this card has {told}"
+    wanted = dtype if dtype != "auto" else shape.dtype
+    if wanted == "bfloat16" and compute < BFLOAT16_FROM:
+        yield (
+            f"the engine refuses bfloat16 below compute capability 8.0 (this card: {told}); "
+            "it starts with dtype = half"
+        )
+    method = shape.quantised.method if shape.quantised else ""
+    if method in _OUTSIDE:
+        yield f"{method} is no longer in the engine; it needs a plugin that the image lacks"
+    least = _ACCEPTED_FROM.get(method)
+    if least is not None and compute < least:
+        yield f"the engine takes {method} from compute capability {_told(least)}; this is {told}"
+
+
+def notes(shape: Shape, engine: Engine, compute: tuple[int, int]) -> Iterator[str]:
+    """What really happens where a card only stores a format, and formats nobody has checked."""
+    method = shape.quantised.method if shape.quantised else ""
+    native = NATIVE_FROM.get(_NAMES.get(method, Quantisation.NONE))
+    if native is not None and compute < native:
+        yield (
+            f"this card has no arithmetic for {method}: weights are stored in it (the memory is "
+            "saved) and unpacked to 16 bits to compute (Marlin), so they are not faster"
+        )
+    if method and method not in _ACCEPTED_FROM:
+        yield f"whether this card takes weights in {method} is not known here"
+    if engine.cache_dtype.startswith("fp8") or (
+        engine.cache_dtype == "auto" and shape.cache_dtype == "fp8"
+    ):
+        yield from _cache_notes(compute)
+
+
+def stores_fp8(compute: tuple[int, int]) -> bool:
+    """Whether a context in 8 bits is worth proposing on a card."""
+    return compute >= BFLOAT16_FROM
+
+
+def _cache_notes(compute: tuple[int, int]) -> Iterator[str]:
+    if compute < NATIVE_FROM[Quantisation.FP8]:
+        yield (
+            "this card has no arithmetic in FP8: contexts are stored in it and widened to "
+            "compute, which saves memory and costs time; another attention kernel is chosen"
+        )
+    yield "a context in FP8 can change answers: run the golden questions in Korean with it"
+
+
+def _told(compute: tuple[int, int]) -> str:
+    return f"{compute[0]}.{compute[1]}"

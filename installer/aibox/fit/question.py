@@ -1,0 +1,325 @@
+"""From names to what can be computed: models and GPUs of the lock, the catalogue and profiles."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aibox.errors import BadUsage, Fault
+from aibox.fit import answer as answers
+from aibox.fit import cards as gpus
+from aibox.fit import fields, overhead, parallel, parameters, reading, weights
+from aibox.fit.answer import Answer, Ask, Neighbour, Subject
+from aibox.fit.cards import Cards
+from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry
+from aibox.fit.engine import GIB, MIB, Engine, from_arguments
+from aibox.fit.shapes import Shape
+from aibox.fit.weights import Weights
+from aibox.lock import ModelsLock
+from aibox.pins import ModelPin
+from aibox.profile import Profile
+from aibox.serving import Serving
+
+CONFIG = "config.json"
+_TAG = re.compile(r"vllm[^:]*:v?(?P<release>[0-9]+\.[0-9]+(\.[0-9]+)?)")
+_POOLED_TOKENS = 8192
+"""The longest text for which an embedder beside a language model is given room."""
+_ROOM = GIB // 2
+"""Left free on a card that engines share: each brings its own driver context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where models and GPUs are looked up; `release` is that of the engine ("" any)."""
+
+    catalogue: Catalogue
+    lock: ModelsLock | None = None
+    release: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A model that was found: what is computed with, and what the catalogue says of it."""
+
+    subject: Subject
+    entry: ModelEntry | None
+    architecture: ArchitectureEntry
+
+
+def release_of(profile: Profile, image: str) -> str:
+    """The engine's release by the tag of a profile's image; "" where the tag does not say."""
+    for wish in profile.image:
+        if wish.name == image and (found := _TAG.search(wish.reference)):
+            return found["release"]
+    return ""
+
+
+def known(sources: Sources, name: str, draft: str = "") -> Known:
+    """The model of this name, repository or folder; raises `BadUsage` (`fit-model-…`)."""
+    found = _of_folder(sources, Path(name)) if _is_folder(name) else _of_name(sources, name)
+    if not draft:
+        return found
+    beside = known(sources, draft).subject
+    subject = replace(found.subject, draft=beside.shape, draft_weights=beside.weights)
+    return replace(found, subject=subject)
+
+
+def of_profile(sources: Sources, profile: Profile, adjust: Adjustment) -> dict[str, Answer]:
+    """An answer for each engine of a profile, by service; raises `BadUsage`."""
+    if not profile.serving:
+        raise BadUsage(
+            "fit-no-engine",
+            f"the profile {profile.name!r} serves no model of its own, so nothing has to fit",
+            hint="see which do: ./aibox profiles",
+            fault=Fault.YOU,
+        )
+    asks = {
+        service: _ask_of(sources, profile, item, adjust if service == "chat" else Adjustment())
+        for service, item in sorted(profile.serving.items())
+    }
+    return {
+        service: answers.answer(subject, replace(ask, neighbours=_sharing(profile, asks, service)))
+        for service, (subject, ask) in asks.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """What a question changes of a profile or of the engine's defaults."""
+
+    context: int | None = None
+    concurrency: int | None = None
+    arguments: tuple[tuple[str, object], ...] = ()
+    beside: tuple[str, ...] = ()
+
+
+def of_model(sources: Sources, name: str, cards: Cards, adjust: Adjustment) -> Answer:
+    """An answer for a model on GPUs, cut as widely as goes; raises `BadUsage`."""
+    arguments = dict(adjust.arguments)
+    stages = arguments.get("pipeline-parallel-size")
+    engine = _engine(arguments, cards, 1)
+    found = known(sources, name, engine.draft_model)
+    if stages is None:
+        from_shape = _cut(found.subject.shape, cards.count)
+        arguments["pipeline-parallel-size"] = from_shape.stages
+        engine = _engine(arguments, cards, from_shape.tensor_parallel)
+    else:
+        engine = _engine(arguments, cards, max(1, cards.count // engine.stages))
+    engine = replace(engine, context=adjust.context or engine.context)
+    neighbours = tuple(_beside(sources, other, cards) for other in adjust.beside)
+    engine = replace(engine, utilization=_room(engine, cards, neighbours))
+    dtype = str(arguments.get("dtype", "auto"))
+    return answers.answer(found.subject, Ask(cards, engine, adjust.concurrency, dtype, neighbours))
+
+
+def _cut(shape: Shape, count: int) -> Engine:
+    """As widely as goes; where nothing goes, all in one, which the answer then says."""
+    found = parallel.largest_cut(shape, count)
+    return found if found.gpus == count else Engine(tensor_parallel=count)
+
+
+def _engine(arguments: dict[str, object], cards: Cards, tensor_parallel: int) -> Engine:
+    return from_arguments(
+        arguments,
+        tensor_parallel=tensor_parallel,
+        memory_mib=cards.memory_mib,
+        name=cards.name,
+        cpu=cards.compute is None,
+    )
+
+
+def _ask_of(
+    sources: Sources, profile: Profile, item: Serving, adjust: Adjustment
+) -> tuple[Subject, Ask]:
+    cards = _cards_of(sources, profile, item)
+    arguments = {**item.arguments, **dict(adjust.arguments)}
+    engine = _engine(arguments, cards, item.tensor_parallel)
+    if item.kv_cache_gib is not None:
+        engine = replace(engine, cache_memory=item.kv_cache_gib * GIB)
+    engine = replace(engine, context=adjust.context or engine.context)
+    of_release = replace(sources, release=release_of(profile, item.image))
+    wished = next(wish.repository for wish in profile.model if wish.name == item.model)
+    name = item.model if sources.catalogue.model(item.model) else wished
+    subject = known(of_release, name, engine.draft_model).subject
+    dtype = str(arguments.get("dtype", "auto"))
+    return subject, Ask(cards, engine, adjust.concurrency, dtype)
+
+
+def _cards_of(sources: Sources, profile: Profile, item: Serving) -> Cards:
+    if profile.hardware is None or not item.gpus:
+        return Cards("the processor", 1, item.memory_mib, None)
+    return gpus.of_profile(sources.catalogue, profile.hardware, len(item.gpus))
+
+
+def _sharing(
+    profile: Profile, asks: dict[str, tuple[Subject, Ask]], service: str
+) -> tuple[Neighbour, ...]:
+    """The engines that have a GPU in common with this one."""
+    mine = set(profile.serving[service].gpus)
+    return tuple(
+        _taking(name, *asks[name])
+        for name, item in profile.serving.items()
+        if name != service and mine & set(item.gpus)
+    )
+
+
+def _taking(name: str, subject: Subject, ask: Ask) -> Neighbour:
+    """What an engine takes of each card: all it may, unless it keeps no contexts."""
+    held = weights.per_gpu(subject.shape, subject.weights, ask.engine)
+    parts = overhead.parts(subject.shape, ask.engine)
+    low, high = (held + sum(getattr(one, end) for one in parts) for end in ("low", "high"))
+    if not subject.shape.attends:
+        return Neighbour(name, low, high)
+    if ask.engine.cache_memory is not None:
+        return Neighbour(name, low + ask.engine.cache_memory, high + ask.engine.cache_memory)
+    taken = answers.budget(ask)
+    return Neighbour(name, taken, taken)
+
+
+def _beside(sources: Sources, name: str, cards: Cards) -> Neighbour:
+    """An embedder or reranker on the same cards, with room for one long text."""
+    subject = known(sources, name).subject
+    engine = Engine(batched_tokens=_POOLED_TOKENS, sequences=32)
+    found = answers.answer(subject, Ask(replace(cards, count=1), engine))
+    tokens = min(_POOLED_TOKENS, subject.shape.longest)
+    blocks = found.pool.per_request(tokens, found.load) + 1
+    room = blocks * found.pool.bytes_per_block(found.pool.stages[0]) if found.pool.groups else 0
+    held = found.weights_per_gpu + room
+    low, high = (held + sum(getattr(one, end) for one in found.parts) for end in ("low", "high"))
+    return Neighbour(subject.name, low, high)
+
+
+def _room(engine: Engine, cards: Cards, neighbours: Sequence[Neighbour]) -> float:
+    """The share of a card that leaves room for the others, rounded down to a hundredth."""
+    if not neighbours:
+        return engine.utilization
+    total = cards.memory_mib * MIB
+    left = total - sum(one.high for one in neighbours) - _ROOM * len(neighbours)
+    return max(0.01, min(engine.utilization, int(100 * left / total) / 100))
+
+
+def _is_folder(name: str) -> bool:
+    return (Path(name) / CONFIG).is_file()
+
+
+def _of_folder(sources: Sources, folder: Path) -> Known:
+    read = fields.parse((folder / CONFIG).read_bytes(), str(folder / CONFIG))
+    architecture = sources.catalogue.architecture(reading.architecture_of(read))
+    _refuse_what_cannot_load(sources, folder.name, architecture)
+    shape = reading.shape_of(read, architecture.family)
+    found = weights.of_folder(folder) or _counted(shape)
+    if found is None:
+        raise _weights_unknown(str(folder), "the folder has no safetensors files")
+    return Known(Subject(folder.name, shape, found), None, architecture)
+
+
+def _of_name(sources: Sources, name: str) -> Known:
+    entry = sources.catalogue.model(name)
+    if entry is None:
+        raise _unknown(sources, name)
+    if entry.refused:
+        raise _refused(entry.name, entry.refused, entry.instead)
+    architecture = sources.catalogue.architecture(entry.architecture)
+    _refuse_what_cannot_load(sources, entry.name, architecture, entry.engine_since)
+    shape = shape_of(sources.catalogue, entry)
+    found = _pinned(sources.lock, entry) or _catalogued(entry) or _counted(shape)
+    if found is None:
+        raise _weights_unknown(entry.name, "neither the lock nor the catalogue has their size")
+    return Known(Subject(entry.name, shape, found), entry, architecture)
+
+
+def shape_of(catalogue: Catalogue, entry: ModelEntry) -> Shape:
+    """The shape of a model of the catalogue; raises `BadUsage` (`fit-config-unknown`)."""
+    config = catalogue.config(entry)
+    if not config:
+        raise BadUsage(
+            "fit-config-unknown",
+            f"nobody has read the config.json of {entry.repository or entry.name}, so what it "
+            "needs is unknown",
+            hint="download that file into a folder, then: ./aibox fit --model FOLDER --gpu GPU",
+            fault=Fault.US,
+        )
+    config = {"architectures": [entry.architecture], **config}
+    read = fields.parse(json.dumps(config).encode(), f"the catalogue's {entry.name}")
+    return reading.shape_of(read, catalogue.architecture(entry.architecture).family)
+
+
+def _pinned(lock: ModelsLock | None, entry: ModelEntry) -> Weights | None:
+    """By the sizes in the lock, where it has that of every file of weights."""
+    for pin in lock.model if lock else ():
+        if pin.repository == entry.repository and (total := _size(pin)):
+            return Weights(total, "models.lock")
+    return None
+
+
+def _size(pin: ModelPin) -> int:
+    files = [file for file in pin.files if file.path.endswith(".safetensors")]
+    return 0 if any(file.size is None for file in files) else sum(file.size or 0 for file in files)
+
+
+def _catalogued(entry: ModelEntry) -> Weights | None:
+    fact = entry.weights_bytes
+    return Weights(fact.value, f"the catalogue ({fact.source})") if fact else None
+
+
+def _counted(shape: Shape) -> Weights | None:
+    form = shape.quantised.form if shape.quantised else "none"
+    total = parameters.bytes_of(shape, form)
+    return None if total is None else Weights(total, "counted from its shape")
+
+
+def _refuse_what_cannot_load(
+    sources: Sources, name: str, one: ArchitectureEntry, since: str | None = None
+) -> None:
+    for told in _reasons(sources.release, one, since):
+        raise _refused(name, told, one.instead)
+
+
+def _reasons(release: str, one: ArchitectureEntry, own: str | None) -> Iterator[str]:
+    if one.absent:
+        yield one.absent
+    since = max([text for text in (one.since, own) if text], key=_number, default="")
+    if release and since and _number(release) < _number(since):
+        yield f"the engine has {one.name} from {since} on; the pinned one is {release}"
+    if release and one.until and _number(release) > _number(one.until):
+        yield f"the engine had {one.name} up to {one.until}; the pinned one is {release}"
+
+
+def _number(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))
+
+
+def _refused(name: str, told: str, instead: str) -> BadUsage:
+    return BadUsage(
+        "fit-not-loadable",
+        f"{name} cannot be served: {told}",
+        hint=f"{instead or 'take another model'}; see what can be served: ./aibox fit --list",
+        fault=Fault.UPSTREAM,
+    )
+
+
+def _unknown(sources: Sources, name: str) -> BadUsage:
+    names = [entry.name for entry in sources.catalogue.models]
+    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    told = f"; did you mean {' or '.join(close)}?" if close else ""
+    return BadUsage(
+        "fit-model-unknown",
+        f"{name!r} is neither a model of the catalogue nor a folder with a config.json{told}",
+        hint="see those that are known: ./aibox fit --list",
+        fault=Fault.YOU,
+    )
+
+
+def _weights_unknown(name: str, told: str) -> BadUsage:
+    return BadUsage(
+        "fit-weights-unknown",
+        f"how large the weights of {name} are is unknown: {told}, and models of its kind are "
+        "not counted here",
+        hint="put config.json and model.safetensors.index.json in a folder, then: "
+        "./aibox fit --model FOLDER --gpu GPU",
+        fault=Fault.US,
+    )

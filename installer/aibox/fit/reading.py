@@ -1,0 +1,344 @@
+"""From the fields of a config.json to the shape of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from aibox.fit.blocks import Kind
+from aibox.fit.fields import Fields
+from aibox.fit.shapes import BYTES_PER_STATE, Experts, Layer, Quantised, Shape, State
+
+NUMBER_BYTES = 2
+"""The engine computes in 16 bits, and keeps contexts so, unless somebody quantises them."""
+
+_TEXT = ("text_config", "llm_config", "language_config")
+_KINDS = {
+    "full_attention": Kind.FULL,
+    "attention": Kind.FULL,
+    "sliding_attention": Kind.SLIDING,
+    "chunked_attention": Kind.CHUNKED,
+    "linear_attention": Kind.STATE,
+    "mamba": Kind.STATE,
+}
+_LETTERS = {"*": Kind.FULL, "M": Kind.STATE, "-": None, "E": None}
+"""Nemotron's `hybrid_override_pattern`: attention, Mamba, a plain layer, experts."""
+
+
+class Family(StrEnum):
+    """How a class of models remembers; the catalogue says which class is of which."""
+
+    ATTENTION = "attention"
+    LATENT = "latent"
+    DELTA = "delta"
+    MAMBA = "mamba"
+    ENCODER = "encoder"
+
+
+def architecture_of(fields: Fields) -> str:
+    """The class that the config names; raises `BadUsage`."""
+    found = fields.words("architectures")
+    if not found:
+        raise fields.wrong("incomplete", "has no architectures, so nobody knows what it is")
+    return found[0]
+
+
+def shape_of(fields: Fields, family: Family) -> Shape:
+    """The shape of a model of this family; raises `BadUsage` (`model-config-…`)."""
+    text = fields.table(*_TEXT) or fields
+    hidden = text.number("hidden_size", most=1 << 20)
+    heads = text.number("num_attention_heads", most=1 << 12)
+    return Shape(
+        architecture=architecture_of(fields),
+        layers=_layers(text, family, hidden, heads),
+        hidden=hidden,
+        vocabulary=text.number("vocab_size", most=1 << 24),
+        heads=heads,
+        intermediate=text.maybe("intermediate_size", "moe_intermediate_size", most=1 << 24) or 0,
+        longest=_longest(text),
+        number_bytes=NUMBER_BYTES,
+        dtype=text.word("dtype", "torch_dtype") or fields.word("dtype", "torch_dtype"),
+        tied=_tied(fields, text),
+        vision=_vision(fields, hidden),
+        head_width=_head_width(text, hidden, heads),
+        key_heads=_key_heads(text, heads),
+        quantised=_quantised(fields, text),
+        experts=_experts(text),
+        drafts=text.maybe("num_nextn_predict_layers", "mtp_num_hidden_layers", least=0) or 0,
+        cache_dtype=_cache_dtype(fields, text),
+        matrices=2 if family is Family.ENCODER else 3,
+    )
+
+
+def _layers(text: Fields, family: Family, hidden: int, heads: int) -> tuple[Layer, ...]:
+    count = text.number("num_hidden_layers", "num_layers", most=2000)
+    if family is Family.ENCODER:
+        return (Layer(None, numbers=4 * hidden * hidden),) * count
+    if family is Family.LATENT:
+        return (_latent(text, hidden, heads),) * count
+    kinds = _kinds(text, family, count)
+    window = _window(text) if Kind.SLIDING in kinds else 0
+    chunk = text.number("attention_chunk_size") if Kind.CHUNKED in kinds else 0
+    state = _state(text, family) if Kind.STATE in kinds else None
+    full, local = _heads(text, hidden, heads)
+    gate = 2 if text.flag("attn_output_gate") else 1
+    wide, narrow = (
+        hidden * width // 2 * (heads * (1 + gate) + 2 * count) for count, width in (full, local)
+    )
+    by_kind: dict[Kind | None, Layer] = {
+        None: Layer(None),
+        Kind.FULL: Layer(Kind.FULL, *full, numbers=wide),
+        Kind.SLIDING: Layer(Kind.SLIDING, *local, window, numbers=narrow),
+        Kind.CHUNKED: Layer(Kind.CHUNKED, *local, chunk, numbers=narrow),
+        Kind.STATE: Layer(Kind.STATE, state=state, numbers=_state_numbers(state, hidden)),
+    }
+    shared = text.maybe("num_kv_shared_layers", least=0, most=count) or 0
+    return tuple(
+        by_kind[kind] if index < count - shared else Layer(None, numbers=by_kind[kind].numbers)
+        for index, kind in enumerate(kinds)
+    )
+
+
+def _state_numbers(state: State | None, hidden: int) -> int:
+    """Into keys, values and a gate as wide as these, and out again."""
+    if state is None:
+        return 0
+    inner = state.heads * state.head_width
+    return hidden * (3 * inner + 2 * state.groups * state.key_width + 2 * state.heads)
+
+
+def _vision(fields: Fields, hidden: int) -> int:
+    """Numbers of a tower that sees, by the common plan of such towers; 0 without."""
+    table = fields.table("vision_config")
+    if table is None:
+        return 0
+    width, depth = table.maybe("hidden_size") or 0, table.maybe("depth", "num_hidden_layers") or 0
+    inner = table.maybe("intermediate_size") or 4 * width
+    joined = width * (table.maybe("spatial_merge_size") or 1) ** 2
+    return depth * (4 * width * width + 2 * width * inner) + joined * (joined + hidden)
+
+
+def _latent(text: Fields, hidden: int, heads: int) -> Layer:
+    if text.maybe("index_topk", least=0):
+        raise text.wrong(
+            "unsupported", "has index_topk: sparse attention keeps an index that is not modelled"
+        )
+    rank, turned = text.number("kv_lora_rank", most=1 << 16), text.number("qk_rope_head_dim")
+    plain, values = text.maybe("qk_nope_head_dim") or 0, text.maybe("v_head_dim") or 0
+    asked = text.maybe("q_lora_rank")
+    queries = heads * (plain + turned)
+    into = asked * (hidden + queries) if asked else hidden * queries
+    out = rank * heads * (plain + values) + heads * values * hidden
+    own = into + hidden * (rank + turned) + out
+    return Layer(Kind.LATENT, heads=1, width=rank + turned, numbers=own)
+
+
+def _heads(text: Fields, hidden: int, heads: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Heads and their width (keys and values) of full layers, and of those with a window."""
+    count, width = _key_heads(text, heads), _head_width(text, hidden, heads)
+    wide = text.maybe("global_head_dim", most=1 << 14) or width
+    few = text.maybe("num_global_key_value_heads", most=1 << 12) or count
+    return (few, 2 * wide), (count, 2 * width)
+
+
+def _key_heads(text: Fields, heads: int) -> int:
+    found = text.maybe("num_key_value_heads", "num_kv_heads", most=1 << 12) or heads
+    if heads % found:
+        raise text.wrong(
+            "contradictory", f"has {heads} heads, which {found} heads of keys do not divide"
+        )
+    return found
+
+
+def _head_width(text: Fields, hidden: int, heads: int) -> int:
+    found = text.maybe("head_dim", most=1 << 14)
+    if found is None and hidden % heads:
+        raise text.wrong(
+            "contradictory", f"has no head_dim, and {heads} heads do not divide {hidden}"
+        )
+    return found or hidden // heads
+
+
+def _kinds(text: Fields, family: Family, count: int) -> tuple[Kind | None, ...]:
+    if named := text.words("layer_types"):
+        return _named(text, named, count)
+    if pattern := text.word("hybrid_override_pattern"):
+        return _lettered(text, pattern, count)
+    if family in (Family.DELTA, Family.MAMBA):
+        if family is Family.MAMBA:
+            raise text.wrong("incomplete", "has no layer_types, and mixes two kinds of layers")
+        every = text.number("full_attention_interval", most=count)
+        return _every(every, Kind.STATE, count)
+    return _windowed(text, count)
+
+
+def _named(text: Fields, named: Sequence[str], count: int) -> tuple[Kind | None, ...]:
+    if len(named) != count:
+        raise text.wrong("contradictory", f"names {len(named)} layer_types for {count} layers")
+    if unknown := sorted(set(named) - set(_KINDS)):
+        raise text.wrong("unsupported", f"has layers of a kind that is not modelled: {unknown[0]}")
+    return tuple(_KINDS[name] for name in named)
+
+
+def _lettered(text: Fields, pattern: str, count: int) -> tuple[Kind | None, ...]:
+    if len(pattern) != count or set(pattern) - set(_LETTERS):
+        raise text.wrong(
+            "contradictory", f"has a hybrid_override_pattern that is not of {count} known layers"
+        )
+    return tuple(_LETTERS[letter] for letter in pattern)
+
+
+def _windowed(text: Fields, count: int) -> tuple[Kind | None, ...]:
+    """Older configs: a window for all layers, or for all but every nth."""
+    window = text.maybe("sliding_window", least=0)
+    if not window or text.values.get("use_sliding_window") is False:
+        return (Kind.FULL,) * count
+    if text.flag("use_sliding_window"):
+        raise text.wrong("unsupported", "has use_sliding_window without layer_types")
+    pattern = text.values.get("sliding_window_pattern")
+    if isinstance(pattern, str) and pattern and not set(pattern) - {"L", "G"}:
+        letters = {"L": Kind.SLIDING, "G": Kind.FULL}
+        return tuple(letters[pattern[index % len(pattern)]] for index in range(count))
+    if pattern is not None:
+        every = text.number("sliding_window_pattern", most=count)
+        return _every(every, Kind.SLIDING, count)
+    return (Kind.SLIDING,) * count
+
+
+def _every(nth: int, others: Kind, count: int) -> tuple[Kind | None, ...]:
+    return tuple(Kind.FULL if (index + 1) % nth == 0 else others for index in range(count))
+
+
+def _window(text: Fields) -> int:
+    return text.number("sliding_window", most=1 << 30)
+
+
+def _state(text: Fields, family: Family) -> State:
+    return _delta_state(text) if family is Family.DELTA else _mamba_state(text)
+
+
+def _delta_state(text: Fields) -> State:
+    return State(
+        heads=text.number("linear_num_value_heads", most=1 << 12),
+        head_width=text.number("linear_value_head_dim", most=1 << 14),
+        state_width=text.number("linear_key_head_dim", most=1 << 14),
+        groups=text.number("linear_num_key_heads", most=1 << 12),
+        key_width=text.number("linear_key_head_dim", most=1 << 14),
+        kernel=text.number("linear_conv_kernel_dim", most=1 << 10),
+        matrix_bytes=_matrix_bytes(text, "mamba_ssm_dtype", absent=NUMBER_BYTES),
+        extends=False,
+    )
+
+
+def _mamba_state(text: Fields) -> State:
+    width = text.number("ssm_state_size", "mamba_d_state", most=1 << 14)
+    return State(
+        heads=text.number("mamba_num_heads", "mamba_n_heads", most=1 << 12),
+        head_width=text.number("mamba_head_dim", "mamba_d_head", most=1 << 14),
+        state_width=width,
+        groups=text.number("n_groups", "mamba_n_groups", most=1 << 12),
+        key_width=width,
+        kernel=text.number("conv_kernel", "mamba_d_conv", most=1 << 10),
+        # Nemotron's states are 32 bits wide unless its config says otherwise.
+        matrix_bytes=_matrix_bytes(
+            text,
+            "mamba_ssm_cache_dtype",
+            absent=4 if text.word("hybrid_override_pattern") else NUMBER_BYTES,
+        ),
+        extends=True,
+    )
+
+
+def _matrix_bytes(text: Fields, name: str, *, absent: int) -> int:
+    said = text.word(name)
+    if said and said not in BYTES_PER_STATE:
+        raise text.wrong("unsupported", f"{name} is {said!r}, which is not modelled")
+    return BYTES_PER_STATE.get(said, absent)
+
+
+def _longest(text: Fields) -> int:
+    found = text.number("max_position_embeddings", "n_positions", "max_seq_len", most=1 << 30)
+    scaling = text.table("rope_scaling", "rope_parameters")
+    kind = scaling.word("rope_type", "type") if scaling else ""
+    factor = scaling.values.get("factor") if scaling else None
+    if kind in ("linear", "dynamic") and isinstance(factor, int | float) and factor > 0:
+        return int(found * factor)
+    return found
+
+
+def _tied(fields: Fields, text: Fields) -> bool:
+    """A config leaves out what its class assumes, and Gemma's assumes another thing than others."""
+    for table in (text, fields):
+        if isinstance(said := table.values.get("tie_word_embeddings"), bool):
+            return said
+    return architecture_of(fields).startswith("Gemma")
+
+
+def _quantised(fields: Fields, text: Fields) -> Quantised | None:
+    names = ("quantization_config", "compression_config")
+    table = fields.table(*names) or text.table(*names)
+    if table is None:
+        return None
+    method = table.word("quant_method").lower().replace("_", "-")
+    if not method:
+        raise table.wrong("incomplete", "has no quant_method")
+    return Quantised(method, _form(table, method), _quantised_block(table))
+
+
+def _form(table: Fields, method: str) -> str:
+    if method in ("awq", "gptq", "fp8", "mxfp4"):
+        return method
+    if method == "modelopt":
+        algorithm = table.word("quant_algo").upper()
+        return {"FP8": "fp8", "NVFP4": "nvfp4"}.get(algorithm, "")
+    groups = table.table("config_groups")
+    first = next(iter(groups.values), "") if groups else ""
+    weights = groups.table(first) if groups else None
+    weights = weights.table("weights") if weights else None
+    bits = weights.maybe("num_bits") if weights else None
+    return {4: "gptq", 8: "fp8"}.get(bits or 0, "")
+
+
+def _quantised_block(table: Fields) -> tuple[int, int] | None:
+    block = table.values.get("weight_block_size")
+    if isinstance(block, list) and len(block) == 2 and all(isinstance(n, int) for n in block):
+        return block[0], block[1]
+    if group := table.maybe("group_size", least=-1):
+        return (1, group) if group > 0 else None
+    return None
+
+
+def _cache_dtype(fields: Fields, text: Fields) -> str:
+    """Whether the weights bring scales for a context in 8 bits, which the engine then uses."""
+    names = ("quantization_config", "compression_config")
+    table = fields.table(*names) or text.table(*names)
+    if table is None:
+        return ""
+    scheme = table.table("kv_cache_scheme", "kv_cache_quant_algo")
+    if scheme is not None:
+        floats = scheme.word("type") == "float" and scheme.maybe("num_bits") == 8
+        return "fp8" if floats else ""
+    return "fp8" if table.word("kv_cache_quant_algo").upper() == "FP8" else ""
+
+
+def _experts(text: Fields) -> Experts | None:
+    count = text.maybe("num_experts", "num_local_experts", "n_routed_experts", most=1 << 16)
+    if not count or count == 1:
+        return None
+    width = text.number("moe_intermediate_size", "intermediate_size", most=1 << 24)
+    shared = text.maybe("shared_expert_intermediate_size", least=0, most=1 << 24)
+    if shared is None:
+        shared = width * (text.maybe("n_shared_experts", "num_shared_experts", least=0) or 0)
+    chosen = text.number("num_experts_per_tok", "experts_per_token", "top_k_experts", most=count)
+    return Experts(count, chosen, width, shared, _layers_with_experts(text))
+
+
+def _layers_with_experts(text: Fields) -> int:
+    count = text.number("num_hidden_layers", "num_layers", most=2000)
+    if kinds := text.words("mlp_layer_types"):
+        return sum(kind == "sparse" for kind in kinds)
+    if pattern := text.word("hybrid_override_pattern"):
+        return pattern.count("E")
+    dense = text.maybe("first_k_dense_replace", "first_last_k_dense_replace", least=0) or 0
+    listed = text.values.get("mlp_only_layers")
+    return max(0, count - dense - (len(listed) if isinstance(listed, list) else 0))

@@ -1,0 +1,69 @@
+"""Bytes counted from the shape of a model, against the sizes of real weights."""
+
+from __future__ import annotations
+
+import pytest
+
+from aibox import content, lock
+from aibox.fit import catalogue, parameters, question
+from aibox.pins import ModelPin
+
+CONTENT = content.find()
+CATALOGUE = catalogue.load(CONTENT.catalogue)
+LOCK = lock.load(CONTENT.lockfile)
+
+
+def size(pin: ModelPin) -> int:
+    files = [file for file in pin.files if file.path.endswith(".safetensors")]
+    return 0 if any(file.size is None for file in files) else sum(file.size or 0 for file in files)
+
+
+# Models whose weights the lock has the size of. Left out are those in 32 bits (halved when they
+# are loaded) and Qwen3-0.6B, whose file has its one table of words twice.
+SIZES = {
+    entry.name: size(pin)
+    for entry in CATALOGUE.models
+    for pin in LOCK.model
+    if pin.repository == entry.repository and size(pin) and CATALOGUE.config(entry)
+    if CATALOGUE.config(entry).get("dtype") != "float32" and "0.6b" not in entry.name
+}
+
+
+def test_the_lock_has_enough_sizes_to_compare_with() -> None:
+    assert len(SIZES) >= 8
+
+
+@pytest.mark.parametrize("name", sorted(SIZES))
+def test_what_is_counted_is_what_the_weights_are(name: str) -> None:
+    entry = CATALOGUE.model(name)
+    assert entry is not None
+    shape = question.shape_of(CATALOGUE, entry)
+    form = shape.quantised.form if shape.quantised else "none"
+    assert parameters.bytes_of(shape, form) == pytest.approx(SIZES[name], rel=0.01)
+
+
+# What makers publish of a model in whole, in billions of numbers.
+PUBLISHED = {
+    "qwen3-235b-a22b-instruct-2507-fp8": 235,
+    "qwen3.6-27b": 27.8,
+    "gpt-oss-120b": 116.8,
+    "k-exaone-236b-a23b": 236,
+    "a.x-k1": 519,
+    "exaone-4.0-32b": 32,
+    "llama-3.3-70b-instruct": 70.6,
+    "qwen2.5-72b-instruct": 72.7,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_numbers_of_a_model_are_those_its_makers_publish(name: str) -> None:
+    entry = CATALOGUE.model(name)
+    assert entry is not None
+    counted = parameters.count(question.shape_of(CATALOGUE, entry)).total
+    assert counted / 1e9 == pytest.approx(PUBLISHED[name], rel=0.01)
+
+
+def test_a_format_that_is_not_known_is_not_counted() -> None:
+    entry = CATALOGUE.model("qwen3-8b")
+    assert entry is not None
+    assert parameters.bytes_of(question.shape_of(CATALOGUE, entry), "three and a half bits") is None
