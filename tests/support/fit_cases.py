@@ -98,7 +98,10 @@ class Case:
 
 
 def engine(context: int, **words: Any) -> Engine:
-    """As the engine starts on a CPU, whose scheduler is not asynchronous."""
+    """As the engine starts on a CPU, whose scheduler is not asynchronous.
+
+    Its attention wants blocks of 32 tokens where layers differ, a GPU's 16.
+    """
     words = {"batched_tokens": 4096, "sequences": 64, "asynchronous": False, **words}
     return Engine(context=context, **words)
 
@@ -128,23 +131,27 @@ CASES = (
         engine(65536, tensor_parallel=8, batched_tokens=65536),
         Family.LATENT,
     ),
-    Case("delta nets", "qwen3-next-like", 10, engine(131072), Family.DELTA),
+    Case("delta nets", "qwen3-next-like", 10, engine(131072, block=32), Family.DELTA),
     Case(
         "delta nets without a prefix cache",
         "qwen3-next-like",
         10,
-        engine(131072, prefix_caching=False),
+        engine(131072, prefix_caching=False, block=32),
         Family.DELTA,
     ),
     Case(
         "delta nets on two GPUs",
         "qwen3-next-like",
         10,
-        engine(262144, tensor_parallel=2),
+        engine(262144, tensor_parallel=2, block=32),
         Family.DELTA,
     ),
-    Case("Mamba", "nemotron-h-like", 10, engine(131072), Family.MAMBA),
+    Case("Mamba", "nemotron-h-like", 10, engine(131072, block=32), Family.MAMBA),
     Case(
-        "Mamba on two GPUs", "nemotron-h-like", 10, engine(131072, tensor_parallel=2), Family.MAMBA
+        "Mamba on two GPUs",
+        "nemotron-h-like",
+        10,
+        engine(131072, tensor_parallel=2, block=32),
+        Family.MAMBA,
     ),
 )

@@ -35,6 +35,7 @@ MODULES = {
     "ask": "ask",
     "lock": "lock",
     "profiles": "profiles",
+    "fit": "fit",
     "have": "have",
     "docs": "documents",
     "bundle": "bundle",

@@ -15,6 +15,7 @@ from aibox.fit.weights import Weights
 LEAST_CONTEXT = 1024
 """A context shorter than this, in tokens, is no use to anybody."""
 MOST_GPUS = 16
+_OF_A_PROFILE = ("together", "quantised-weights", "more-gpus", "smaller-model")
 _FORMS = {"fp8": "FP8", "awq": "4 bits (AWQ)"}
 
 
@@ -27,11 +28,23 @@ class Change:
     option: str
 
 
-def changes(sources: Sources, found: Answer) -> tuple[Change, ...]:
-    """What would make it fit, each alone; none when it fits or nothing helps."""
+def changes(sources: Sources, found: Answer, *, fixed: bool = False) -> tuple[Change, ...]:
+    """What would make it fit, each by itself; none when it fits or nothing helps.
+
+    `fixed`: model and GPUs are a profile's, so changing them is no option of the same command.
+    """
     if found.fits:
         return ()
-    return tuple(_changes(sources, found))
+    told = _ordered(sources, found)
+    if not fixed:
+        return told
+    return tuple(replace(one, option="") if one.kind in _OF_A_PROFILE else one for one in told)
+
+
+def _ordered(sources: Sources, found: Answer) -> tuple[Change, ...]:
+    alone = tuple(_changes(sources, found))
+    cheap = [one for one in alone if one.kind not in ("more-gpus", "smaller-model")]
+    return alone if cheap else (*_together(sources, found), *alone)
 
 
 def _changes(sources: Sources, found: Answer) -> Iterator[Change]:
@@ -112,6 +125,17 @@ def _other_weights(sources: Sources, found: Answer) -> Iterator[Change]:
             return
 
 
+def _together(sources: Sources, found: Answer) -> Iterator[Change]:
+    """Where no change alone is enough: fewer bits of weights, and a context that fits them."""
+    entry = sources.catalogue.model(found.subject.name)
+    for other in _forms_of(sources, entry) if entry else ():
+        tried = _try_model(sources, found, other)
+        longest = longest_context(tried) if tried and _smaller(tried, found) else 0
+        if longest >= LEAST_CONTEXT:
+            told = f"the same model in fewer bits ({other.name}) and requests of {longest} tokens"
+            yield Change("together", told, f"--model {other.name} --context {longest}")
+
+
 def _forms_of(sources: Sources, entry: ModelEntry) -> Iterator[ModelEntry]:
     base = entry.like or entry.name
     for other in sources.catalogue.series(entry):
@@ -143,9 +167,9 @@ def _smaller_model(sources: Sources, found: Answer) -> Iterator[Change]:
     if entry is None:
         return
     tried = (_try_model(sources, found, other) for other in sources.catalogue.series(entry))
-    fitting = [one for one in tried if one and _smaller(one, found) and one.fits]
+    fitting = [one for one in tried if one and _numbers(one) < _numbers(found) and one.fits]
     if fitting:
-        best = max(fitting, key=lambda one: one.subject.weights.total)
+        best = max(fitting, key=_numbers)
         told = f"a smaller model of the same line: {best.subject.name}"
         yield Change("smaller-model", told, f"--model {best.subject.name}")
 
@@ -172,6 +196,10 @@ def _try_model(sources: Sources, found: Answer, other: ModelEntry) -> Answer | N
 
 def _smaller(one: Answer, other: Answer) -> bool:
     return one.subject.weights.total < other.subject.weights.total
+
+
+def _numbers(one: Answer) -> int:
+    return parameters.count(one.subject.shape).total
 
 
 def _with(found: Answer, **changed: object) -> Answer:

@@ -8,7 +8,7 @@ compares every number with the engine's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -60,9 +60,19 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Layers, by their index in the model, that share one table of blocks."""
+    """Layers, by their index in the model, that share one table of blocks.
+
+    `kinds` are the caches among them, each once.
+    """
 
     members: tuple[tuple[int, LayerCache], ...]
+    kinds: tuple[LayerCache, ...]
+
+    @classmethod
+    def of(cls, members: Iterable[tuple[int, LayerCache]]) -> Group:
+        """The group of these members."""
+        listed = tuple(members)
+        return cls(listed, tuple(dict.fromkeys(cache for _index, cache in listed)))
 
     def bytes_per_block(self, layers: range) -> int:
         """Of the members among `layers`."""
@@ -70,7 +80,7 @@ class Group:
 
     def blocks(self, tokens: int, load: Load) -> int:
         """Blocks that one request of so many tokens can hold at most."""
-        return max(blocks_of(cache, tokens, load) for _index, cache in self.members)
+        return max(blocks_of(cache, tokens, load) for cache in self.kinds)
 
 
 def blocks_of(cache: LayerCache, tokens: int, load: Load) -> int:
@@ -135,7 +145,7 @@ def _groups(layers: Sequence[LayerCache]) -> Iterator[Group]:
     if not layers:
         return
     if len({_base(cache) for cache in layers}) == 1:
-        yield Group(tuple(enumerate(layers)))
+        yield Group.of(enumerate(layers))
         return
     buckets: dict[LayerCache, list[int]] = {}
     for index, cache in enumerate(_of_one_page(layers)):
@@ -144,7 +154,7 @@ def _groups(layers: Sequence[LayerCache]) -> Iterator[Group]:
     for cache, indices in buckets.items():
         count = ceil_of(len(indices), size)
         for number in range(count):
-            yield Group(tuple((index, cache) for index in indices[number::count]))
+            yield Group.of((index, cache) for index in indices[number::count])
 
 
 def _base(cache: LayerCache) -> tuple[object, ...]:

@@ -42,14 +42,21 @@ def layer_caches(shape: Shape, engine: Engine) -> list[LayerCache | None]:
     number_bytes = cache_bytes(shape, engine)
     block = block_size(shape, engine)
     layers = [*shape.layers, *_draft_layers(shape, engine)]
-    return [_cache(shape, layer, engine, number_bytes, block) for layer in layers]
+    # Most layers are one and the same value.
+    made = {
+        id(layer): _cache(shape, layer, engine, number_bytes, block)
+        for layer in {id(layer): layer for layer in layers}.values()
+    }
+    return [made[id(layer)] for layer in layers]
 
 
 def load_of(shape: Shape, engine: Engine) -> Load:
     """How much one request can hold beyond its own tokens."""
     spare = engine.drafted
-    if shape.recurrent and engine.prefix_caching:
-        spare += 1
+    states = [layer.state for layer in shape.layers if layer.state is not None]
+    if states and engine.prefix_caching:
+        # The state at the last block's end, and for Mamba-2 one that a long prompt leaves behind.
+        spare += 2 if states[0].extends else 1
     return Load(engine.in_flight, spare)
 
 

@@ -90,8 +90,8 @@ def lines(found: Answer, advice: Sequence[Change], *, service: str = "") -> Iter
         yield from _requests(found)
     yield from (f"  note: {one}" for one in found.notes)
     if advice:
-        yield "  what would make it fit, each alone:"
-        yield from (f"    {one.told}   ({one.option})" for one in advice)
+        yield "  what would make it fit, each by itself:"
+        yield from (f"    {one.told}{f'   ({one.option})' * bool(one.option)}" for one in advice)
     elif not found.fits:
         yield "  nothing that is known here makes it fit on these"
 

@@ -62,6 +62,8 @@ def per_gpu(shape: Shape, weights: Weights, engine: Engine) -> int:
 
 def adapters(shape: Shape, engine: Engine) -> int:
     """Bytes of LoRA slots on each GPU: the inner half is whole on every GPU, the outer half cut."""
+    if not engine.adapters:
+        return 0
     inner = outer = 0
     for layer in shape.attends:
         width, keys = shape.heads * shape.head_width, layer.heads * layer.width // 2

@@ -411,7 +411,7 @@ def test_a_context_in_fp8_is_advised_where_it_is_enough() -> None:
 
 def test_fewer_requests_are_advised_where_room_for_them_is_what_lacks() -> None:
     profile: Profile = profiles.load(CONTENT.profiles, "h100x2")
-    adjust = Adjustment(arguments=(("max-num-seqs", 1024), ("gpu-memory-utilization", 0.50)))
+    adjust = Adjustment(arguments=(("max-num-seqs", 1024), ("gpu-memory-utilization", 0.52)))
     found = question.of_profile(SOURCES, profile, adjust)["chat"]
     assert found.may_fit
     assert not found.fits
@@ -424,3 +424,12 @@ def test_what_nothing_helps_is_said_so() -> None:
 
 def test_engine_defaults_are_those_of_one_gpu() -> None:
     assert Engine().gpus == 1
+
+
+def test_changes_are_put_together_where_none_is_enough() -> None:
+    adjust = Adjustment(context=16384, concurrency=8)
+    told = changes(ask("qwen3-32b", "l40s", adjust=adjust))
+    assert "shorter-context" not in told
+    assert "quantised-weights" not in told
+    _, model, _, context = told["together"].split()
+    assert ask(model, "l40s", adjust=replace(adjust, context=int(context))).fits
