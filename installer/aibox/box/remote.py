@@ -23,6 +23,8 @@ CONNECT_S = 10
 ANSWER_S = 60.0
 COPY_S = 24 * 3600.0
 END_S = 20.0
+NOT_STARTED = (126, 127)
+"""A shell's exit status when there is no such program, or it cannot be started."""
 SSH_FAILED = 255
 """ssh's own exit status when the line or the login failed (ssh(1))."""
 
@@ -299,6 +301,14 @@ class Session:
             status = self._child.wait(END_S)
         except subprocess.TimeoutExpired:
             status = None
+        if status in NOT_STARTED:
+            return Failed(
+                "no-box",
+                f"nothing is installed on the host {self.name}",
+                context=" | ".join(self._last_words[-1:]) or self._login.address,
+                hint="install it with the others: ./aibox install --inventory FILE --bundle BUNDLE",
+                fault=Fault.YOU,
+            )
         if status == SSH_FAILED:
             failure = ssh_failure(self._login, "\n".join(self._last_words))
             if failure.reference != "host-unreachable":

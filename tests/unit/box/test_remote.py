@@ -187,6 +187,13 @@ def test_a_session_that_is_lost_is_told(
     assert caught.value.reference in ("host-lost", "host-unreachable")
 
 
+def test_a_host_without_a_box_is_no_lost_host(server: SshServer, tmp_path: Path) -> None:
+    session = Remote(server.login).session([str(tmp_path / "bin" / "aibox")], lambda _: None)
+    with pytest.raises(Failed, match="nothing is installed on the host box1"):
+        session.ask(Order(step=Step.STATUS))
+    session.close()
+
+
 def test_ssh_words_are_told_apart() -> None:
     login = Login("a", "10.0.0.1", "ann")
     for text, reference in (
