@@ -215,7 +215,7 @@ def test_killed_while_an_image_is_loaded_the_next_run_finishes_it(
     answer = operator.types("ask", KOREAN, "--json").json
     assert answer["grounded"]
     assert answer["engine"] != "extractive"
-    assert answer["citations"][0]["document"] == "upgrade-and-rollback.md"
+    assert answer["citations"][0]["document"] == "ko/upgrade-and-rollback.md"
     history = operator.types("history", "--json").json
     assert [fact["outcome"] for fact in history].count("committed") == 1
     assert in_shop(operator) == shop
