@@ -10,7 +10,7 @@ from aibox.errors import BadUsage, Fault
 from aibox.fit import caches, formats, overhead, parallel, weights
 from aibox.fit.blocks import Load, Pool
 from aibox.fit.cards import Cards
-from aibox.fit.engine import MIB, Engine
+from aibox.fit.engine import ARITHMETIC, MIB, Engine
 from aibox.fit.overhead import Part
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
@@ -43,7 +43,7 @@ class Neighbour:
 class Ask:
     """What is asked: cards, engine, and how many requests of the full length at once.
 
-    `dtype` is the engine's argument, `auto` as it is by default.
+    `dtype` is the engine's argument, `auto` as it is by default; `release` that of the engine.
     """
 
     cards: Cards
@@ -51,6 +51,7 @@ class Ask:
     concurrency: int | None = None
     dtype: str = "auto"
     neighbours: tuple[Neighbour, ...] = ()
+    release: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def answer(subject: Subject, ask: Ask) -> Answer:
         high=high,
         at_lengths=tuple(_at_lengths(pool, load, context, low, high, engine)),
         obstacles=blocked,
-        notes=(*ask.cards.notes, *told),
+        notes=(*ask.cards.notes, *told, *_of_release(ask.release)),
         pool=pool,
         load=load,
     )
@@ -152,6 +153,15 @@ def _on_cards(shape: Shape, ask: Ask) -> tuple[tuple[str, ...], tuple[str, ...]]
         return cut, ()
     refused = formats.obstacles(shape, compute, ask.dtype)
     return (*cut, *refused), tuple(formats.notes(shape, ask.engine, compute))
+
+
+def _of_release(release: str) -> tuple[str, ...]:
+    if release in ("", ARITHMETIC):
+        return ()
+    return (
+        f"computed by the rules of vLLM {ARITHMETIC}; the pinned engine is {release}, and nobody "
+        "has compared its blocks",
+    )
 
 
 def context_of(shape: Shape, engine: Engine) -> int:

@@ -113,7 +113,10 @@ def of_model(sources: Sources, name: str, cards: Cards, adjust: Adjustment) -> A
     neighbours = tuple(_beside(sources, other, cards) for other in adjust.beside)
     engine = replace(engine, utilization=_room(engine, cards, neighbours))
     dtype = str(arguments.get("dtype", "auto"))
-    return answers.answer(found.subject, Ask(cards, engine, adjust.concurrency, dtype, neighbours))
+    return answers.answer(
+        found.subject,
+        Ask(cards, engine, adjust.concurrency, dtype, neighbours, sources.release),
+    )
 
 
 def _cut(shape: Shape, count: int) -> Engine:
@@ -146,7 +149,8 @@ def _ask_of(
     name = item.model if sources.catalogue.model(item.model) else wished
     subject = known(of_release, name, engine.draft_model).subject
     dtype = str(arguments.get("dtype", "auto"))
-    return subject, Ask(cards, engine, adjust.concurrency, dtype)
+    release = of_release.release
+    return subject, Ask(cards, engine, adjust.concurrency, dtype, release=release)
 
 
 def _cards_of(sources: Sources, profile: Profile, item: Serving) -> Cards:
@@ -170,8 +174,9 @@ def _sharing(
 def _taking(name: str, subject: Subject, ask: Ask) -> Neighbour:
     """What an engine takes of each card: all it may, unless it keeps no contexts."""
     held = weights.per_gpu(subject.shape, subject.weights, ask.engine)
-    parts = overhead.parts(subject.shape, ask.engine)
-    low, high = (held + sum(getattr(one, end) for one in parts) for end in ("low", "high"))
+    low, high = (
+        held + own for own in overhead.of_engine(overhead.parts(subject.shape, ask.engine))
+    )
     if not subject.shape.attends:
         return Neighbour(name, low, high)
     if ask.engine.cache_memory is not None:
@@ -189,7 +194,7 @@ def _beside(sources: Sources, name: str, cards: Cards) -> Neighbour:
     blocks = found.pool.per_request(tokens, found.load) + 1
     room = blocks * found.pool.bytes_per_block(found.pool.stages[0]) if found.pool.groups else 0
     held = found.weights_per_gpu + room
-    low, high = (held + sum(getattr(one, end) for one in found.parts) for end in ("low", "high"))
+    low, high = (held + own for own in overhead.of_engine(found.parts))
     return Neighbour(subject.name, low, high)
 
 

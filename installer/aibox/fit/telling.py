@@ -43,6 +43,7 @@ def as_json(found: Answer, advice: Sequence[Change]) -> dict[str, object]:
             for one in found.ask.neighbours
         ],
         "engine": {
+            "pinned": found.ask.release or None,
             "arithmetic": ARITHMETIC,
             "tensor_parallel": engine.tensor_parallel,
             "pipeline_parallel": engine.stages,
@@ -85,6 +86,8 @@ def lines(found: Answer, advice: Sequence[Change], *, service: str = "") -> Iter
     name = f"{service}: {found.subject.name}" if service else found.subject.name
     yield f"{name} on {where}: {_VERDICTS[verdict(found)]}"
     yield from (f"  stops the engine: {one}" for one in found.obstacles)
+    if found.fits and found.pool.groups:
+        yield f"  in short: {_in_short(found)}"
     if not found.obstacles:
         yield from _memory(found)
         yield from _requests(found)
@@ -95,6 +98,20 @@ def lines(found: Answer, advice: Sequence[Change], *, service: str = "") -> Iter
     elif not found.fits:
         yield "  nothing that is known here makes it fit on these"
 
+
+def _in_short(found: Answer) -> str:
+    """A sentence for whoever decides: in the worst case, and what happens beyond it."""
+    many = int(admitted(found.low, found.ask.engine))
+    told = f"{many} long question{'' if many == 1 else 's'} ({found.context:,} tokens) at once"
+    middle = [one for one in found.at_lengths[:-1] if one[0] <= _USUAL]
+    if middle:
+        tokens, low, _high = middle[-1]
+        told += f", or {int(low)} usual ones ({tokens:,} tokens)"
+    return f"{told}; who asks beyond that waits, and nothing fails"
+
+
+_USUAL = 4096
+"""Tokens of a question with the passages found for it and its answer."""
 
 _VERDICTS = {
     "fits": "fits",
@@ -129,8 +146,8 @@ def _requests(found: Answer) -> Iterator[str]:
     yield f"  requests of the full {found.context:,} tokens at once: {full}{asked}"
     for tokens, low, high in found.at_lengths[:-1]:
         yield f"    of {tokens:,} tokens: {_span(low, high)}"
-    if found.fits:
-        yield f"  in reserve beyond that, at worst: {_gib(max(0, found.margin))} of each GPU"
+    if found.fits and found.ask.concurrency:
+        yield f"  in reserve beyond those, at worst: {_gib(max(0, found.margin))} of each GPU"
 
 
 def drawing(found: Answer) -> str | None:

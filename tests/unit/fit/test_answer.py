@@ -404,7 +404,7 @@ def test_each_advice_makes_it_fit() -> None:
 
 
 def test_a_context_in_fp8_is_advised_where_it_is_enough() -> None:
-    found = ask("qwen3-8b", "rtx4090", adjust=Adjustment(context=40960))
+    found = ask("qwen3-8b", "rtx4090", adjust=Adjustment(context=32768))
     assert not found.fits
     assert changes(found)["fp8-cache"] == "--set kv-cache-dtype=fp8"
 

@@ -10,12 +10,16 @@ from typing import Any
 import pytest
 
 import fit_cases
-from aibox.fit import caches, fields, reading
+from aibox import content
+from aibox.fit import caches, cards, catalogue, fields, question, reading
+from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB, Engine
+from aibox.fit.question import Adjustment, Sources
 from aibox.fit.reading import Family
 from aibox.fit.shapes import Shape
 
 READ = tomllib.loads((fit_cases.ASSETS / "start_logs.toml").read_text(encoding="utf-8"))
+CATALOGUE = catalogue.load(content.find().catalogue)
 WITHIN = 0.012
 
 
@@ -58,3 +62,21 @@ def test_what_the_engine_refused_does_not_start_here_either(log: dict[str, Any])
     assert needed / GIB == pytest.approx(log["needed_gib"], abs=0.005)
     assert not pool.starts(blocks, log["context"], load)
     assert pool.longest(blocks, log["context"], load) == pytest.approx(log["longest"], rel=WITHIN)
+
+
+def subject(log: dict[str, Any]) -> Answer:
+    on = cards.cards(CATALOGUE, [log.get("gpu", "h200-sxm")], log.get("tensor_parallel", 1), None)
+    told = (("gpu-memory-utilization", log["utilization"]),) if "utilization" in log else ()
+    adjust = Adjustment(context=16384, arguments=told)
+    return question.of_model(Sources(CATALOGUE), log["model"], on, adjust)
+
+
+@pytest.mark.parametrize("log", READ["weights"], ids=lambda log: log["thread"])
+def test_weights_take_what_the_engine_logged(log: dict[str, Any]) -> None:
+    assert subject(log).weights_per_gpu / GIB == pytest.approx(log["gib"], rel=0.015)
+
+
+@pytest.mark.parametrize("log", READ["start"], ids=lambda log: log["thread"])
+def test_what_the_engine_found_lies_within_our_range(log: dict[str, Any]) -> None:
+    found = subject(log)
+    assert found.low.memory / GIB <= log["gib"] <= found.high.memory / GIB
