@@ -115,6 +115,15 @@ class Member:
             ).model_dump(mode="json")
 
     def _stage(self, order: Order) -> Facts:
+        try:
+            return self._staged(order)
+        except VerificationRefused:
+            # What is whole by its size is not copied again, so what is wrong must not stay.
+            filesystem = self._box.store.filesystem
+            filesystem.remove_tree(self._box.store.layout.root / INCOMING)
+            raise
+
+    def _staged(self, order: Order) -> Facts:
         held, place = self._box, self._place
         with prepare(place, _wish(order)) as prepared:
             _require_same(prepared, order)

@@ -38,6 +38,7 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 PidFile none
+Subsystem sftp internal-sftp
 SetEnv PATH={folder}/bin:/usr/bin:/bin
 """
 

@@ -190,6 +190,22 @@ def test_it_says_what_it_lacks_and_takes_it_when_it_has_come(
         assert member.do(order(bundle, Step.STAGE, copy))["changed"]
 
 
+def test_a_copy_with_wrong_bytes_is_refused_and_does_not_stay(
+    box: SmallSite, supplier: Supplier
+) -> None:
+    bundle = supplier.bundle()
+    copy = box.begin().layout.root / "incoming" / "copy"
+    shutil.copytree(bundle.folder, copy)
+    big = max((copy / BLOBS).iterdir(), key=lambda path: path.stat().st_size)
+    big.chmod(0o600)
+    big.write_bytes(bytes(big.stat().st_size))
+    with Member(box.place) as member:
+        member.do(Order(step=Step.HOLD))
+        with pytest.raises(VerificationRefused):
+            member.do(order(bundle, Step.STAGE, copy))
+    assert not copy.exists()
+
+
 def test_a_copy_of_another_bundle_is_refused(box: SmallSite, supplier: Supplier) -> None:
     one, two = supplier.bundle("one"), supplier.bundle("two", TWO)
     box.begin()
