@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from aibox import pipeline, runtimes
-from aibox import preflight as judging
 from aibox.box import resumption, secrets, system_units
 from aibox.box.journal import Intent, Phase
 from aibox.box.store import Store
@@ -101,7 +100,6 @@ class Member:
             now = current(store)
             whole = now is not None and pipeline.is_whole(store, now, prepared)
             found = () if whole else pipeline.judge(store, self._place, prepared)
-            refusal = judging.veto(found, profile=prepared.plan.profile)
             return Planned(
                 digest=prepared.plan.digest,
                 release=prepared.plan.release,
@@ -111,7 +109,7 @@ class Member:
                 steps=prepared.plan.steps,
                 differences=_differences(prepared.plan),
                 lacking={} if whole else _lacking(store, prepared),
-                veto=refusal.message if refusal else "",
+                findings=found,
             ).model_dump(mode="json")
 
     def _stage(self, order: Order) -> Facts:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from aibox.errors import Failed, Fault
+from aibox.preflight import Finding
 from aibox.record import Action
 from aibox.schema import Model, Name, Sha256
 from aibox.site import Site
@@ -97,7 +98,7 @@ class Planned(Model):
         whole: it runs exactly this already.
         first: it has no box yet.
         lacking: the blobs of the bundle that it needs and does not have, with their bytes.
-        veto: the text of its preflight, "" when it can take the release.
+        findings: of its preflight; none where it runs this already.
     """
 
     digest: Sha256
@@ -108,7 +109,7 @@ class Planned(Model):
     steps: tuple[str, ...]
     differences: tuple[str, ...]
     lacking: dict[Sha256, int]
-    veto: str
+    findings: tuple[Finding, ...]
 
 
 def order(line: bytes) -> Order:

@@ -11,13 +11,14 @@ those that have committed go back again, unless the site says that the others st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aibox import footing, placing, receiving, trusting
+from aibox import preflight as judging
 from aibox.box import guard
 from aibox.box.trust_store import TrustStore
 from aibox.bundle.layout import BLOBS, ROOTS, root_version
@@ -60,6 +61,40 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> C
     findings, `RolledBack` when all went back, and what hosts and lines raise.
     """
     site = site_of(wish, None)
+    with _planned(place, wish, site, action) as (copied, hosts, plans):
+        vetoed = refusal(plans)
+        if vetoed is not None:
+            raise vetoed
+        confirm(plans)
+        copied.send(
+            {name: [f"{BLOBS}/{one}" for one in plan.lacking] for name, plan in plans.items()}
+        )
+        hosts.stage(copied.order(Step.STAGE, action))
+        hosts.share(footing.shared(copied.release, site))
+        generations = hosts.activate()
+        made, verified = copied.release, copied.received.verified
+    # Only now: this host may be one of them, and its lock was held.
+    if verified is not None:
+        with guard.hold(place.root):
+            trusting.accept(TrustStore(place.root), verified)
+    return Changed(made.id, generations, site)
+
+
+def plan(place: Workplace, wish: Wish) -> dict[str, Planned]:
+    """What an installation would do on each host, and what preflight finds there.
+
+    Copies the program and what a plan is made of to every host, and changes nothing else.
+    """
+    site = site_of(wish, None)
+    with _planned(place, wish, site, Action.INSTALL) as (_, _, plans):
+        return plans
+
+
+@contextmanager
+def _planned(
+    place: Workplace, wish: Wish, site: Site, action: Action
+) -> Iterator[tuple[_Copied, Sessions, dict[str, Planned]]]:
+    """Everything up to the plans, with every host held for the block."""
     _require_bundle(wish)
     with ExitStack() as closing:
         received = closing.enter_context(
@@ -77,21 +112,7 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> C
         hosts = Sessions(site, lanes)
         closing.enter_context(hosts.opened(copied.program))
         hosts.hold()
-        plans = hosts.plans(copied.order(Step.PLAN, action))
-        _refuse_vetoed(plans)
-        confirm(plans)
-        copied.send(
-            {name: [f"{BLOBS}/{one}" for one in plan.lacking] for name, plan in plans.items()}
-        )
-        hosts.stage(copied.order(Step.STAGE, action))
-        hosts.share(footing.shared(made, site))
-        generations = hosts.activate()
-        verified = received.verified
-    # Only now: this host may be one of them, and its lock was held.
-    if verified is not None:
-        with guard.hold(place.root):
-            trusting.accept(TrustStore(place.root), verified)
-    return Changed(made.id, generations, site)
+        yield copied, hosts, hosts.plans(copied.order(Step.PLAN, action))
 
 
 def rollback(place: Workplace, site: Site) -> Changed:
@@ -151,18 +172,23 @@ def _release(received: Received, profile: str | None, architecture: str) -> Rele
     return made
 
 
-def _refuse_vetoed(plans: Mapping[str, Planned]) -> None:
-    vetoed = {name: plan.veto for name, plan in sorted(plans.items()) if plan.veto}
-    if vetoed:
-        told = "\n".join(f"{name}: {text}" for name, text in vetoed.items())
-        raise PreflightVeto(
-            "preflight-veto",
-            f"{len(vetoed)} of {len(plans)} hosts cannot take the release; nothing was changed\n"
-            f"{told}",
-            context=", ".join(vetoed),
-            hint="put that right there, then: ./aibox install --inventory FILE --bundle BUNDLE",
-            fault=Fault.HOST,
-        )
+def refusal(plans: Mapping[str, Planned]) -> PreflightVeto | None:
+    """The error that names every host with a veto, or None when all can take the release."""
+    refusals = {
+        name: judging.veto(plan.findings, profile=plan.profile)
+        for name, plan in sorted(plans.items())
+    }
+    vetoed = {name: refusal.message for name, refusal in refusals.items() if refusal}
+    if not vetoed:
+        return None
+    told = "\n".join(f"{name}: {text}" for name, text in vetoed.items())
+    return PreflightVeto(
+        "preflight-veto",
+        f"{len(vetoed)} of {len(plans)} hosts cannot take the release; nothing was changed\n{told}",
+        context=", ".join(vetoed),
+        hint="put that right there, then: ./aibox install --inventory FILE --bundle BUNDLE",
+        fault=Fault.HOST,
+    )
 
 
 @dataclass

@@ -37,9 +37,9 @@ MODULES = {
     "profiles": "profiles",
     "fit": "fit",
     "have": "have",
+    "tco": "tco",
     "docs": "documents",
     "bundle": "bundle",
-    "tco": "tco",
     "trust": "trust",
 }
 

@@ -27,7 +27,7 @@ from aibox.cli.options import (
 from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
 from aibox.preflight import Finding
-from aibox.prepare import Wish
+from aibox.prepare import Wish, site_of
 from aibox.receiving import Terms
 from aibox.record import Provenance
 
@@ -47,6 +47,11 @@ def preflight(
     wish = media.wish_of(
         Wish(profile, lockfile, inventory, port), bundle, _looking(root, weights, allow_unsigned)
     )
+    if _several(inventory):
+        from aibox.cli import several
+
+        several.preflight(wish, as_json)
+        return
     findings = choice.proposing(wish, _judged)
     rows = [finding.model_dump(mode="json") for finding in findings]
     if as_json:
@@ -56,6 +61,11 @@ def preflight(
     refusal = judging.veto(findings, profile=profile or "local")
     if refusal is not None:
         show.end_with(refusal)
+
+
+def _several(inventory: Path | None) -> bool:
+    """Whether it is about several hosts; looking at one does not wait for what changes others."""
+    return inventory is not None and bool(site_of(Wish(inventory=inventory), None).hosts)
 
 
 def _judged(wish: Wish) -> tuple[Finding, ...]:
@@ -87,6 +97,11 @@ def plan(
         bundle,
         _looking(root, weights, allow_unsigned),
     )
+    if _several(inventory):
+        from aibox.cli import several
+
+        several.plan(wish, as_json)
+        return
     with show.progress() as report:
         made = pipeline.plan(workplace(report, profile), wish)
     if as_json:

@@ -37,6 +37,40 @@ def install(wish: Wish, action: Action, *, yes: bool, first_is_fine: bool, as_js
     _tell(done, as_json)
 
 
+def plan(wish: Wish, as_json: bool) -> None:
+    """What an installation would do on each host."""
+    found = _planned(wish)
+    if as_json:
+        show.data({name: planned.model_dump(mode="json") for name, planned in found.items()})
+        return
+    for name, planned in found.items():
+        for line in _plan_lines(planned):
+            show.text(f"{name}: {line}")
+
+
+def preflight(wish: Wish, as_json: bool) -> None:
+    """Judge every host; exit code 3 when one cannot take the release."""
+    found = _planned(wish)
+    rows = [
+        {"host": name, **finding.model_dump(mode="json")}
+        for name, planned in found.items()
+        for finding in planned.findings
+    ]
+    if as_json:
+        show.data(rows)
+    else:
+        show.table(rows, ("host", "status", "check", "found", "expected"))
+    refusal = together.refusal(found)
+    if refusal is not None:
+        show.end_with(refusal)
+
+
+def _planned(wish: Wish) -> dict[str, Planned]:
+    with show.progress() as report:
+        place = workplace(report)
+        return media.trusting_if_asked(place, wish, lambda: together.plan(place, wish))
+
+
 def rollback(site: Site, as_json: bool) -> None:
     """All hosts serve again what they served before."""
     with show.progress() as report:
