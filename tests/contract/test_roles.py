@@ -101,6 +101,16 @@ def test_every_entry_point_is_a_task_file_and_the_others_are_included(role: str)
     assert "main" not in files
 
 
+@pytest.mark.parametrize("role", ROLE_NAMES)
+def test_a_role_is_played_on_a_server_of_its_own(role: str) -> None:
+    scenario = ROOT / "tests" / "roles" / "molecule" / role
+    assert (scenario / "molecule.yml").is_file()
+    played = (scenario / "converge.yml").read_text() + "".join(
+        path.read_text() for path in (scenario / "tasks").glob("*.yml")
+    )
+    assert f"name: {role}\n" in played
+
+
 @pytest.mark.parametrize("playbook", sorted(PLAYBOOKS.glob("*.yml")), ids=lambda path: path.stem)
 def test_a_playbook_names_an_entry_point_that_is_there(playbook: Path) -> None:
     for task in plays(playbook):

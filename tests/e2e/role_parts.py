@@ -6,10 +6,12 @@ doubles: they are really installed and removed, and their programs are those of 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sys
+import tarfile
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import gpu_doubles
 from aibox.render import render_system_units
@@ -35,6 +37,8 @@ DOUBLES = {
     "nvidia-mig-manager": ("0.14.0-1", {"usr/bin/nvidia-mig-parted": gpu_doubles.MIG_PARTED}),
     "cuda-nvcc-13-0": ("13.0.48-1", {"usr/local/cuda-13.0/bin/nvcc": NVCC}),
 }
+# A container has neither the driver nor the notes of the doubles.
+IN_CONTAINER = "#!/bin/sh\ncat /list\n"
 # Of the distribution: what its kernel's packages are, and programs that ask the kernel.
 KERNEL_PACKAGES = ("linux-image-amd64", "linux-headers-amd64")
 PROGRAMS = {
@@ -47,7 +51,12 @@ DOCKER = ("docker.io", "docker-cli", "docker-compose")
 
 def image(*packages: str) -> None:
     """Have an image with these packages; say its name and the options of `docker run`."""
-    with tempfile.TemporaryDirectory() as folder:
+    # Two scenarios may begin at once; the second finds what the first one made.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        (Path(folder).parent / "aibox-role-parts.lock").open("w") as one,
+    ):
+        fcntl.flock(one, fcntl.LOCK_EX)
         made = systemd_host.with_packages(packages, Path(folder))
     print(json.dumps({"image": made, "options": systemd_host.SERVER}))
 
@@ -72,19 +81,25 @@ def doubles(folder: str) -> None:
     made = [_double(given / "debs", name, *about) for name, about in DOUBLES.items()]
     for name in KERNEL_PACKAGES:
         make_deb(given / "debs", name)
+    programs = {name: _program(name, text) for name, text in PROGRAMS.items()}
     (given / "bin").mkdir()
-    for name, text in PROGRAMS.items():
-        (given / "bin" / name).write_text(gpu_doubles.program(name, text, GIVEN / "state", ""))
+    for name, text in {**programs, "list_double": IN_CONTAINER}.items():
+        (given / "bin" / name).write_text(text)
         (given / "bin" / name).chmod(0o755)
     (given / "packages").mkdir()
     publish(given / "packages" / "doubles", made, a_key(given / "signing"))
 
 
 def _double(folder: Path, name: str, version: str, programs: dict[str, str]) -> Path:
-    members = [
+    above = {parent for path in programs for parent in PurePath(path).parents}
+    folders = [
+        (member(str(path), mode=0o755, type=tarfile.DIRTYPE), b"")
+        for path in sorted(above - {PurePath()})
+    ]
+    files = [
         (member(path, mode=0o755), _program(path, text).encode()) for path, text in programs.items()
     ]
-    return make_deb(folder, name, version, members=members)
+    return make_deb(folder, name, version, members=[*folders, *files])
 
 
 def _program(path: str, text: str) -> str:
