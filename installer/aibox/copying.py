@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,12 @@ from aibox.bundle.media import Media
 from aibox.errors import Fault, VerificationRefused
 from aibox.lanes import Lanes
 from aibox.lock import Role
+from aibox.progress import seldom
 from aibox.receiving import Received
 from aibox.release import Release
 
 _MIB = 1 << 20
-_EVERY_S = 2.0
-_PROGRESS = re.compile(r"\s*([0-9][0-9.,]*)\s+([0-9]+)%\s+(\S+/s)\s+([0-9:]+)")
+_PROGRESS = re.compile(r"([0-9][0-9.,]*)\s+([0-9]+)%\s+(\S+/s)\s+([0-9:]+)")
 """A line of rsync's `--info=progress2`: bytes, percent, rate, time left."""
 
 
@@ -86,16 +85,13 @@ def _by_volume(share: Share) -> list[tuple[Path, list[str]]]:
 
 
 def _telling(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Tells rsync's progress in words, at most every two seconds."""
-    last = 0.0
+    """Tells rsync's progress in words, now and then."""
+    say = seldom(say)
 
     def tell(line: str) -> None:
-        nonlocal last
-        found = _PROGRESS.fullmatch(line.split(" (")[0])
-        if found is None or found[1] == "0" or time.monotonic() - last < _EVERY_S:
-            return
-        last = time.monotonic()
-        size = int(re.sub(r"[.,]", "", found[1])) / _MIB
-        say(f"copying: {size:.1f} MiB, {found[2]} %, {found[3]}, {found[4]} left")
+        found = _PROGRESS.fullmatch(line.split(" (")[0].strip())
+        if found is not None and found[1] != "0":
+            size = int(re.sub(r"[.,]", "", found[1])) / _MIB
+            say(f"copying: {size:.1f} MiB, {found[2]} %, {found[3]}, {found[4]} left")
 
     return tell

@@ -55,6 +55,23 @@ class Meter:
         )
 
 
+def seldom(
+    tell: Callable[[str], None],
+    every_s: float = 2.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Callable[[str], None]:
+    """Tells at most one line in `every_s` seconds, of a tool that draws a bar."""
+    last = -every_s
+
+    def line(text: str) -> None:
+        nonlocal last
+        if clock() - last >= every_s:
+            last = clock()
+            tell(text)
+
+    return line
+
+
 @contextmanager
 def ticking(what: str, report: Callable[[str], None], every_s: float = 4.0) -> Iterator[None]:
     """Say every few seconds that `what` still goes on, while the block waits for somebody else."""

@@ -19,7 +19,7 @@ from aibox.box.image_archive import REPOSITORY, Archive, tag_of
 from aibox.digest import canonical_json
 from aibox.errors import AiboxError, Failed, Fault, VerificationRefused
 from aibox.pins import ImagePlatform
-from aibox.progress import Meter, Progress, Report
+from aibox.progress import Meter, Progress, Report, seldom
 
 STEP = "images"
 OURS = f"{REPOSITORY}/*"
@@ -130,7 +130,8 @@ def _load(
     check(archive, Meter(STEP, f"{name}: checked", archive.size, report).add)
     report(Progress(STEP, f"{name}: loading it into Docker"))
     sent = Meter(STEP, f"{name}: loaded", archive.size, report)
-    engine.load(archive.chunks(sent.add), lambda line: report(Progress(STEP, f"{name}: {line}")))
+    tell = seldom(lambda line: report(Progress(STEP, f"{name}: {line}")))
+    engine.load(archive.chunks(sent.add), tell)
     _require_id(engine, archive, expected_id(archive.platform, facts))
 
 
