@@ -1,14 +1,14 @@
-"""Docker comes to a server without a network, runs, and goes; one that was there is left alone."""
+"""A Docker that was on a server before the box is left alone, with what runs in it.
+
+How one comes to a server that has none, and goes: the scenario in tests/roles/molecule.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import re
-import shlex
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,8 +42,6 @@ for path in /bin/sh /bin/sleep $(ldd /bin/sh /bin/sleep | grep -o '/[^ ]*' | gre
 done
 tar -c . | docker import - small
 """
-
-
 SELLS = "/bin/sh -c 'while :; do sleep 9; done'"
 
 
@@ -67,8 +65,8 @@ class Site:
         }
         return {**names, **more}
 
-    def plays(self, *entries: str, check: bool = False, **more: object) -> Played:
-        return self.stage.plays(*entries, given=self.given(**more), check=check)
+    def plays(self, *entries: str, **more: object) -> Played:
+        return self.stage.plays(*entries, given=self.given(**more))
 
     def shell(self, script: str) -> str:
         words = ["docker", "exec", self.server.id, "sh", "-euc", script]
@@ -78,21 +76,6 @@ class Site:
 
     def findings(self) -> dict[str, dict[str, str]]:
         return {one["check"]: one for one in json.loads(self.report.read_text())}
-
-    def files(self) -> set[str]:
-        """Every path that a package or a role could have left, without what dpkg itself keeps."""
-        places = "/etc /usr /opt /root /srv /home /var /lib/systemd /boot"
-        passed = (
-            "/var/lib/dpkg",
-            "/var/lib/apt",
-            "/var/log",
-            "/var/cache",
-            "/var/lib/systemd",
-            BOX,
-        )
-        prune = " -o ".join(f"-path {shlex.quote(path)}" for path in passed)
-        found = self.shell(f"find {places} '(' {prune} ')' -prune -o -print").splitlines()
-        return {path for path in found if "__pycache__" not in path}
 
     def packages(self) -> str:
         return self.shell("dpkg-query --show --showformat='${Package} ${Status} ${Version}\\n'")
@@ -122,111 +105,21 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             docker("network", "rm", name)
 
 
-def site(
-    folder: Path, network: str, carried: Path, *, packages: tuple[str, ...] = ()
-) -> Iterator[Site]:
-    options = ("--network", network, "--volume", "/var/lib/docker")
-    with systemd_host.server(folder, packages=packages, options=options) as server:
-        # dpkg waits for the disk after every file otherwise.
-        unsafe = "/etc/dpkg/dpkg.cfg.d/unsafe"
-        server.root(
-            "sh",
-            "-c",
-            f"echo force-unsafe-io > {unsafe}; mkdir -m 700 -p {BOX}/gens/1/tree/packages",
-        )
-        docker("cp", str(carried), f"{server.id}:{SOURCE}")
-        (folder / "stage").mkdir()
-        yield Site(server, Stage(server, folder / "stage"), folder / "report.json")
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory, network: str, carried: Path) -> Iterator[Site]:
-    """A server without Docker."""
-    yield from site(tmp_path_factory.mktemp("bare"), network, carried)
-
-
 @pytest.fixture(scope="module")
 def occupied(
     tmp_path_factory: pytest.TempPathFactory, network: str, carried: Path
 ) -> Iterator[Site]:
     """A server with a Docker of its owner's, and a container in it."""
-    for made in site(tmp_path_factory.mktemp("occupied"), network, carried, packages=DOCKER):
+    folder = tmp_path_factory.mktemp("occupied")
+    options = ("--network", network, "--volume", "/var/lib/docker")
+    with systemd_host.server(folder, packages=DOCKER, options=options) as server:
+        server.root("mkdir", "--mode", "700", "--parents", str(Path(SOURCE).parent))
+        docker("cp", str(carried), f"{server.id}:{SOURCE}")
+        (folder / "stage").mkdir()
+        made = Site(server, Stage(server, folder / "stage"), folder / "report.json")
         made.shell(IMAGE)
         made.shell(f"docker run --detach --network none --name shop small {SELLS}")
         yield made
-
-
-def test_docker_comes_runs_and_goes(bare: Site, figure: Callable[[str], None]) -> None:
-    files, packages = bare.files(), bare.packages()
-    foreign = "/etc/apt/sources.list.d/foreign.list"
-    bare.shell(f"echo 'deb http://archive.example/debian trixie main' > {foreign}")
-    bare.shell("mkdir /etc/docker; echo '{\"debug\": false}' > /etc/docker/daemon.json")
-
-    assert bare.plays(*CREATE, check=True).changed
-    with locked(bare):
-        waited = bare.plays(*CREATE, offline_repo_lock_seconds=3)
-    assert re.search(r"another program works with .*: python3 \(\d+\);.*: ps -ef", waited.complaint)
-    with tampered(bare, "containerd"):
-        refused = bare.plays(*CREATE)
-    assert "damaged or missing" in refused.complaint
-    assert bare.packages() == packages
-
-    came = bare.plays(*CREATE)
-    assert came.stats.succeeded, came.complaint
-    assert came.retries > 3
-    figure(f"Docker and Compose from the bundle: {came.seconds:.1f} s")
-    assert {one["status"] for one in bare.findings().values()} == {"ok"}
-    assert {"docker.io", "docker-compose", "containerd"} <= {*bare.held()}
-    settings = json.loads(bare.shell("cat /etc/docker/daemon.json"))
-    assert settings["debug"] is False
-    assert settings["log-opts"] == {"max-size": "10m", "max-file": "5"}
-    assert bare.shell("docker info --format '{{.LiveRestoreEnabled}}'") == "true"
-    bare.shell(IMAGE)
-    assert bare.shell("docker run --rm --network none small /bin/sh -c 'echo it runs'") == "it runs"
-
-    again = bare.plays(*CREATE)
-    figure(f"a second run that has nothing to do: {again.seconds:.1f} s")
-    assert again.changed == []
-
-    bare.shell(f"rm {foreign}")
-    gone = bare.plays("container_runtime.remove", container_runtime_remove_data=True)
-    assert gone.stats.succeeded, gone.complaint
-    figure(f"Docker taken away: {gone.seconds:.1f} s")
-    assert (bare.packages(), bare.held()) == (packages, [])
-    assert bare.shell("cat /etc/docker/daemon.json") == '{\n  "debug": false\n}'
-    bare.shell("rm -r /etc/docker")
-    assert bare.files() - files == set()
-    assert files - bare.files() == set()
-    assert bare.shell(f"ls -A {STATE}") == ""
-
-
-@contextlib.contextmanager
-def locked(site: Site) -> Iterator[None]:
-    """Something on the server installs packages, for the length of the block."""
-    script = (
-        "import fcntl, os, time\n"
-        "lock = open('/var/lib/dpkg/lock-frontend', 'w')\n"
-        "fcntl.lockf(lock, fcntl.LOCK_EX)\n"
-        "open('/run/locked', 'w')\n"
-        "while os.path.exists('/run/locked'): time.sleep(0.1)\n"
-    )
-    docker("exec", "--detach", site.server.id, "python3", "-c", script)
-    wait_until(lambda: bool(site.shell("ls /run | grep -x locked || :")), 20, "the lock of dpkg")
-    yield
-    site.shell("rm /run/locked")
-
-
-@contextlib.contextmanager
-def tampered(site: Site, package: str) -> Iterator[None]:
-    """One byte of a package of the repository is another, for the length of the block."""
-    pool = f"{SOURCE}/pool"
-    site.shell(
-        f"cd {pool}; deb=$(ls {package}_*.deb); cp $deb /tmp/good.deb; echo $deb > /tmp/name\n"
-        "printf X | dd of=$deb bs=1 seek=99999 conv=notrunc status=none\n"
-        "! cmp --silent $deb /tmp/good.deb"
-    )
-    yield
-    site.shell(f"cp /tmp/good.deb {pool}/$(cat /tmp/name); rm /tmp/good.deb /tmp/name")
 
 
 def test_a_docker_that_was_there_is_left_alone(occupied: Site) -> None:

@@ -18,7 +18,7 @@ from . import package_root, systemd_host
 from .journey import REPOSITORY
 
 WHY_NOT = package_root.why_not() or systemd_host.why_not()
-SECONDS = 600
+SECONDS = 900
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.enable_socket,

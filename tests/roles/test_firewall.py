@@ -1,6 +1,6 @@
 """The role firewall with doubles of nft and systemctl; its rules are read by the real nft.
 
-What the rules do to packets is proven on a server: tests/e2e/test_server_roles.py.
+What the rules do to packets is proven on a server: its scenario (README.md).
 """
 
 from __future__ import annotations
@@ -104,24 +104,6 @@ def test_a_report_changes_nothing_and_says_what_is_missing(runs: Runs, host: Hos
     assert host.finding().status is Status.WARN
     assert "lines of rules are missing" in host.finding().found
     assert (host.files(), host.table.exists()) == (set(), False)
-
-
-@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
-def test_rules_come_into_force_are_put_right_and_taken_away(runs: Runs, host: Host) -> None:
-    create = runs.tasks(ROLE.format(entry="create"))
-    given = {**host.given, "firewall_mode": "enforce"}
-    runs.play(create, given)
-    assert host.files() == {"rules.nft", "aibox-firewall.service"}
-    assert (host.finding().status, host.finding().found) == (Status.OK, "in force")
-    host.table.write_text("table inet aibox { # edited\n}\n")
-    assert runs.play(create, given).changed == 1
-    assert "edited" not in host.table.read_text()
-
-    remove = runs.tasks(ROLE.format(entry="remove"))
-    where = {name: host.given[name] for name in ("firewall_rules_file", "firewall_unit_folder")}
-    runs.play(remove, where)
-    assert (host.files(), host.table.exists()) == (set(), False)
-    assert not (host.state / "active").exists()
 
 
 @pytest.fixture(scope="module")

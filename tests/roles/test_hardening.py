@@ -46,24 +46,6 @@ def tell(runs: Runs, *, check: bool = False, **given: object) -> dict[str, Findi
     return {finding.check: finding for finding in read_report(report)}
 
 
-@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
-def test_nothing_is_changed_unasked_and_everything_is_told(runs: Runs) -> None:
-    loose = runs.folder / "box" / "data" / "loose"
-    loose.parent.mkdir(parents=True)
-    loose.touch()
-    loose.chmod(0o666)
-    findings = tell(runs)
-    assert findings.keys() == CHECKS
-    assert findings["files anybody may write"].found == str(loose)
-    assert findings["files anybody may write"].status is Status.WARN
-    assert loose.stat().st_mode & 0o777 == 0o666
-
-    findings = tell(runs, hardening_apply=["world_writable"])
-    assert findings["files anybody may write"].found == f"put right: {loose}"
-    assert loose.stat().st_mode & 0o777 == 0o664
-    assert tell(runs)["files anybody may write"].found == "none"
-
-
 def test_the_door_for_passwords_stays_open_where_nobody_has_a_key(runs: Runs) -> None:
     asked = ["ssh_passwords", "sysctl", "core_dumps"]
     findings = tell(runs, check=True, hardening_apply=asked, __hardening_found=OPEN)

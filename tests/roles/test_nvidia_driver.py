@@ -88,45 +88,6 @@ def untouched(driver: Driver, before: set[str]) -> bool:
     return driver.host.files() == before and not record.exists() and not driver.host.calls("dkms")
 
 
-@pytest.mark.e2e  # Ansible plays it three times and more: too long for ./test
-def test_a_driver_comes_is_left_alone_and_goes(driver: Driver) -> None:
-    driver.host.says("holds", "linux-headers-amd64\n")  # by the owner of the host
-    before = driver.host.files()
-    assert driver.play("create", check=True) > 0
-    assert untouched(driver, before)
-    driver.play("create")
-    came(driver)
-    assert driver.play("create") == 0
-    driver.play("remove")
-    assert driver.findings["driver removed"].status is Status.WARN
-    assert driver.outcome["reboot_required"] is True
-    assert driver.host.files() - before == {"proc/driver/nvidia/version"}  # until it restarts
-    left = {path.name for path in driver.host.state.iterdir()}
-    assert not [
-        name for name in left if name.startswith("enabled.") or name.endswith((".json", ".key"))
-    ]
-    assert (driver.host.state / "holds").read_text() == "linux-headers-amd64\n"
-
-
-def came(driver: Driver) -> None:
-    assert driver.asked() == [names(OPEN), names(OPEN)]
-    assert driver.host.calls("dkms") == [f"dkms autoinstall -k {KERNEL}"]
-    assert driver.host.calls("modprobe") == ["modprobe --all nvidia nvidia-uvm nvidia-modeset"]
-    assert driver.bad() == {}
-    assert driver.outcome == {
-        "reboot_required": False,
-        "reboot_reasons": [],
-        "route": "nvidia-open",
-        "version": VERSION,
-        "kernel": KERNEL,
-        "packages": names(OPEN),
-    }
-    holds = (driver.host.state / "holds").read_text().split()
-    assert holds == ["linux-headers-amd64", "linux-image-amd64"]
-    assert (driver.host.state / "enabled.aibox-nvidia-persistence.service").exists()
-    assert "etc/modules-load.d/aibox-nvidia.conf" in driver.host.files()
-
-
 def test_what_cannot_work_is_refused_before_anything_is_changed(driver: Driver) -> None:
     before = driver.host.files()
     with pytest.raises(Failed, match=r"linux-headers-6\.1\.0-1-amd64") as failure:

@@ -263,3 +263,11 @@ def holds(load_module: Callable[[str], ModuleType]) -> ModuleType:
 def test_what_somebody_else_holds_is_neither_held_nor_released(holds: ModuleType) -> None:
     assert holds.to_hold(["a", "b"], ["b", "c"]) == ["a"]
     assert holds.to_release(["a", "d"], ["a", "b"]) == ["a"]
+
+
+@pytest.mark.parametrize(("modules", "status"), [(["nvidia"], "warn"), ([], "ok")])
+def test_a_removed_driver_that_is_still_loaded_is_told(modules: list[str], status: str) -> None:
+    given = {"__nvidia_driver_host": {**WELL, "modules": modules}}
+    said = value("nvidia_driver", "__nvidia_driver_removed", given)
+    (finding,) = TypeAdapter(list[Finding]).validate_python(said)
+    assert finding.status == status
