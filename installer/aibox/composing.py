@@ -102,10 +102,10 @@ def _networks(release: Release, site: Site, outside: set[str]) -> dict[str, Any]
 
 
 def secrets_of(release: Release, site: Site, service: str) -> list[str]:
-    """The secrets that a service of the application gets: only the web process asks models."""
+    """The secrets that a service of the application gets: ingest asks the embedding model alone."""
     of_app = [item.name for item in footing.secrets(release) if "app" in item.readers]
     if service == "ingest":
-        return [name for name in of_app if name != footing.key_of("chat")]
+        return [name for name in of_app if name not in map(footing.key_of, ("chat", "rerank"))]
     return of_app + ([footing.SITE_ENGINE_KEY] if site.engine.api_key_file else [])
 
 
@@ -241,6 +241,17 @@ def embedding_url(release: Release, site: Site) -> str | None:
     if "embedding" not in release.serving:
         return None
     return f"http://{placing.endpoint(release, site, 'embedding')}/v1"
+
+
+def reranking(release: Release, site: Site) -> dict[str, Any] | None:
+    """[rerank] of rag.toml; None leaves the passages in the order of the search."""
+    if release.rerank is None or "rerank" not in release.serving:
+        return None
+    return {
+        "url": f"http://{placing.endpoint(release, site, 'rerank')}/v1",
+        "api_key_file": f"/run/secrets/{footing.key_of('rerank')}",
+        **release.rerank.model_dump(mode="json"),
+    }
 
 
 def elsewhere(release: Release, site: Site) -> set[str]:

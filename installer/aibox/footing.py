@@ -89,7 +89,7 @@ def key_of(engine: str) -> str:
 def secrets(release: Release) -> tuple[Secret, ...]:
     """Every secret of a release, with those who read it."""
     found = [
-        Secret(name=key_of(name), readers=(name,) if name == "rerank" else ("app", name))
+        Secret(name=key_of(name), readers=("app", name))
         for name in ENGINES
         if name in release.serving
     ]

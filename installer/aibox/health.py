@@ -18,6 +18,8 @@ from aibox.verdict import CaseResult, Verdict
 
 NO_EVIDENCE = "no-evidence"
 """What a question expects that the documents do not answer; no engine is asked then."""
+EXTRACTIVE = "extractive"
+"""The application's own engine, as answers name it: quotes."""
 _POLL_S = 0.2
 _PROGRESS_S = 3.0
 _ENGINE_POLL_S = 3.0
@@ -147,9 +149,13 @@ def _ask(
 
 
 def _substitute(answer: Mapping[str, Any]) -> str:
-    """Why the answer is not the engine's own; an empty string when it is."""
+    """Why the answer is not what the box's own models give; an empty string when it is."""
     reason = answer.get("degraded")
-    return f"quoted instead of the engine's answer: {reason}" if reason else ""
+    if not reason:
+        return ""
+    quoted = answer.get("engine", EXTRACTIVE) == EXTRACTIVE
+    told = "quoted instead of the engine's answer" if quoted else "answered without all models"
+    return f"{told}: {reason}"
 
 
 def check(question: Golden, answer: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from aibox.errors import BadUsage, Fault
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, Redistribution
-from aibox.profile import Embedding, Tuning
+from aibox.profile import Embedding, Rerank, Tuning
 from aibox.schema import Model, Name, RelativePath, Sha256, parse_toml, read_toml
 from aibox.serving import Serving
 
@@ -115,6 +115,7 @@ class ModelsLock(Model):
     program_requirements: Sha256 | None = None
     tuning: dict[str, Tuning]
     embedding: dict[str, Embedding] = Field(default_factory=dict)
+    rerank: dict[str, Rerank] = Field(default_factory=dict)
     serving: dict[str, dict[Name, Serving]] = Field(default_factory=dict)
     golden: tuple[Golden, ...]
     tree: tuple[Tree, ...]

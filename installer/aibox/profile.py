@@ -5,6 +5,7 @@ Written by people in `stacks/profiles/<name>.toml`; `aibox lock` resolves it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -72,6 +73,27 @@ class Embedding(Model):
 
     model: str
     dimension: Annotated[int, Field(ge=1, le=65536)]
+
+
+class Rerank(Model):
+    """The reranking model a release carries: its name on the endpoint.
+
+    `candidates` is how many passages it puts in order for one question; more than `top_k`.
+    """
+
+    model: str
+    candidates: Annotated[int, Field(ge=2, le=200)]
+
+
+class Capacity(Model):
+    """What the machine is promised to hold: so many questions at once, each of so many tokens.
+
+    The tokens are those of the longest request: question, passages and answer together. Whether
+    it holds them is for `aibox fit` to say.
+    """
+
+    concurrency: Annotated[int, Field(ge=1)]
+    context_tokens: Annotated[int, Field(ge=1024)]
 
 
 class ModelWish(Model):
@@ -150,6 +172,8 @@ class Profile(Model):
     gate: GatePolicy
     tuning: Tuning
     embedding: Embedding | None = None
+    rerank: Rerank | None = None
+    capacity: Capacity | None = None
     serving: dict[Name, Serving] = Field(default_factory=dict)
     service_images: dict[Name, Name] = Field(default_factory=dict)
     model: tuple[ModelWish, ...] = ()
@@ -163,6 +187,8 @@ class Profile(Model):
             if self.serving or self.service_images:
                 raise ValueError('serving and service_images need runtime = "container"')
             return self
+        if text := "; ".join(_of_two_minds(self)):
+            raise ValueError(text)
         found = problems(
             self.services,
             self.serving,
@@ -174,6 +200,31 @@ class Profile(Model):
         if text := "; ".join(found):
             raise ValueError(text)
         return self
+
+
+def _of_two_minds(profile: Profile) -> Iterator[str]:
+    """Where what is said of a model twice is not the same."""
+    for name, said in (("embedding", profile.embedding), ("rerank", profile.rerank)):
+        served = profile.serving.get(name)
+        if served is not None and said is None:
+            yield f"serving.{name}: [{name}] is missing, which tells the application of it"
+        elif served is not None and said is not None and served.model != said.model:
+            yield f"{name}.model: is {said.model!r}, but [serving.{name}] serves {served.model!r}"
+    if profile.rerank is not None:
+        if "rerank" not in profile.serving:
+            yield "rerank: has no [serving.rerank]"
+        if profile.rerank.candidates <= profile.tuning.top_k:
+            yield "rerank.candidates: must be more than tuning.top_k, or there is nothing to choose"
+    if profile.capacity is not None:
+        yield from _unlike_the_engine(profile.capacity, profile.serving.get("chat"))
+
+
+def _unlike_the_engine(capacity: Capacity, chat: Serving | None) -> Iterator[str]:
+    arguments = chat.arguments if chat is not None else {}
+    if arguments.get("max-model-len") != capacity.context_tokens:
+        yield "capacity.context_tokens: must be [serving.chat.arguments] max-model-len"
+    if int(arguments.get("max-num-seqs", capacity.concurrency)) < capacity.concurrency:
+        yield "capacity.concurrency: is more than [serving.chat.arguments] max-num-seqs"
 
 
 def names(folder: Path) -> tuple[str, ...]:

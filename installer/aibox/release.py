@@ -17,7 +17,16 @@ from aibox.errors import BadUsage, Fault, NeedsPerson, VerificationRefused
 from aibox.hardware import Hardware
 from aibox.lock import Golden, ModelsLock, Role, Wheel, serving_of, tuning_of
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin, State
-from aibox.profile import Embedding, GatePolicy, PackageRole, Profile, Requires, Runtime, Tuning
+from aibox.profile import (
+    Embedding,
+    GatePolicy,
+    PackageRole,
+    Profile,
+    Requires,
+    Rerank,
+    Runtime,
+    Tuning,
+)
 from aibox.schema import Model, Name, RelativePath, Sha256
 from aibox.serving import Serving
 
@@ -65,6 +74,7 @@ class Release(Model):
     hardware: Hardware | None = None
     serving: dict[Name, Serving] = Field(default_factory=dict)
     service_images: dict[Name, Name] = Field(default_factory=dict)
+    rerank: Rerank | None = None
 
     @property
     def id(self) -> str:
@@ -104,6 +114,7 @@ def make(lock: ModelsLock, profile: Profile) -> Release:
         gate=profile.gate,
         tuning=tuning_of(lock, profile.name),
         embedding=lock.embedding.get(profile.name),
+        rerank=lock.rerank.get(profile.name),
         golden=lock.golden,
         artifacts=tuple(sorted(artifacts, key=lambda item: item.target)),
         wheels=_wheels(lock, profile.runtime),

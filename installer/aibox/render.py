@@ -78,6 +78,7 @@ def render(
         "server": site.server.model_dump(mode="json"),
         "engine": site.engine.model_dump(mode="json"),
         "vectors": None,
+        "rerank": None,
         "environment": environment,
         "inputs": inputs,
     }
@@ -107,6 +108,7 @@ class _Containers:
             "server": composing.server(),
             "engine": composing.answering(release, site),
             "vectors": composing.vectors(release, site),
+            "rerank": composing.reranking(release, site),
         }
         self._services = placing.services(release, site)
         self._engines = {

@@ -41,6 +41,8 @@ _ARGUMENTS = """
 """
 ARGUMENTS = frozenset(_ARGUMENTS.split())
 STAGES = "pipeline-parallel-size"
+SHARE, FROZEN = "gpu-memory-utilization", "kv-cache-memory-bytes"
+"""Of a GPU's memory: the share an engine may take, and the bytes that contexts surely get."""
 
 
 def _known_argument(key: str) -> str:
@@ -146,13 +148,30 @@ def _problems(
 
 
 def _taken_twice(serving: Mapping[str, Serving]) -> Iterator[str]:
-    """Two engines may share a GPU only when each says how much of it is his."""
-    share = ("gpu-memory-utilization", "kv-cache-memory-bytes")
-    for name, item in sorted(serving.items()):
-        others = [other for key, other in serving.items() if key != name]
-        shared = {index for other in others for index in other.gpus} & set(item.gpus)
-        if shared and not any(key in item.arguments for key in share):
-            yield f"serving.{name}: shares GPU {min(shared)}; set arguments.{share[0]}"
+    """Engines may share a GPU only when each says how much of it is his, and no more than is there.
+
+    An engine refuses to start where less is free than its share, also when its contexts are frozen
+    by `kv-cache-memory-bytes`. Who writes needs that too: it would else measure the start of a
+    neighbour as its own, or stop where one lets go of memory meanwhile.
+    """
+    for index in sorted({index for item in serving.values() for index in item.gpus}):
+        sharing = {name: one for name, one in sorted(serving.items()) if index in one.gpus}
+        if len(sharing) > 1:
+            yield from _shares(index, sharing)
+
+
+def _shares(index: int, sharing: Mapping[str, Serving]) -> Iterator[str]:
+    shares = {name: one.arguments.get(SHARE) for name, one in sharing.items()}
+    for name, share in shares.items():
+        if share is None:
+            yield f"serving.{name}: shares GPU {index}; set arguments.{SHARE}"
+        elif isinstance(share, bool) or not isinstance(share, int | float):
+            yield f"serving.{name}: arguments.{SHARE}: must be a number"
+        if sharing[name].runner is Runner.GENERATE and FROZEN not in sharing[name].arguments:
+            yield f"serving.{name}: shares GPU {index}; set arguments.{FROZEN}"
+    total = sum(share for share in shares.values() if isinstance(share, int | float))
+    if total > 1:
+        yield f"serving: the shares of GPU {index} add up to {total:.2f} of it"
 
 
 def spelt_out(serving: Mapping[str, Serving]) -> dict[str, str]:

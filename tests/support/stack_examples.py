@@ -35,6 +35,12 @@ max-model-len = 1024
 enforce-eager = true
 """
 EMBEDDING = """
+[embedding]
+model = "vectors"
+dimension = 3
+[rerank]
+model = "order"
+candidates = 30
 [serving.embedding]
 image = "vllm"
 model = "vectors"
@@ -94,8 +100,15 @@ def lock(of: Profile, text: str = LOCK, **images: Any) -> ModelsLock:
     tree += 'licence = "Apache-2.0"\nowner = "aibox"\n'
     tree += f'files = [{{ path = "rag_app/x.py", size = 3, sha256 = "{HEX}" }}]\n\n[[tree]]'
     made = parsed_lock(text.replace("[tuning.local]", "[tuning.cpu]").replace("[[tree]]", tree, 1))
+    wished = {"embedding": of.embedding, "rerank": of.rerank}
+    locked = {kind: {"cpu": one} for kind, one in wished.items() if one is not None}
     return made.model_copy(
-        update={"model": tuple(models), "image": tuple(pins), "serving": {"cpu": of.serving}}
+        update={
+            "model": tuple(models),
+            "image": tuple(pins),
+            "serving": {"cpu": of.serving},
+            **locked,
+        }
     )
 
 

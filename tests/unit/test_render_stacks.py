@@ -99,7 +99,10 @@ def test_each_reads_its_own_secrets_alone() -> None:
     }
     assert readers == {
         "gateway": [],
-        "web": ["app.chat-api-key", "app.embedding-api-key", "app.qdrant-api-key"],
+        "web": [
+            *("app.chat-api-key", "app.embedding-api-key", "app.qdrant-api-key"),
+            "app.rerank-api-key",
+        ],
         "ingest": ["app.embedding-api-key", "app.qdrant-api-key"],
         "qdrant": ["qdrant.qdrant-api-key"],
         **{name: [f"{name}.{name}-api-key"] for name in ("chat", "embedding", "rerank")},
@@ -179,7 +182,7 @@ def test_an_engine_on_the_cpu_has_no_device() -> None:
 
 
 def test_the_application_asks_the_box_itself() -> None:
-    made = stacks.rendered(stacks.release(FULL, EMBEDDED), SITE)
+    made = stacks.rendered(stacks.release(FULL), SITE)
     read = Config.model_validate(tomllib.loads(made.files["config/rag.toml"].decode()))
     assert (read.server.behind_gateway, read.server.allowed_hosts) == (True, ("*",))
     assert (read.engine.url, read.engine.model) == ("http://chat:8000/v1", "small")
@@ -187,6 +190,17 @@ def test_the_application_asks_the_box_itself() -> None:
     assert (read.vectors.kind, read.vectors.url) == ("server", "http://qdrant:6333")
     assert read.embedding is not None
     assert (read.embedding.url, read.embedding.in_box) == ("http://embedding:8000/v1", True)
+    assert read.rerank is not None
+    assert (read.rerank.url, read.rerank.model) == ("http://rerank:8000/v1", "order")
+    assert (read.rerank.candidates, str(read.rerank.api_key_file)) == (
+        30,
+        "/run/secrets/rerank-api-key",
+    )
+
+
+def test_another_number_of_candidates_restarts_who_ranks_alone() -> None:
+    after = stacks.rendered(stacks.release(FULL.replace("candidates = 30", "candidates = 20")))
+    assert stacks.changed(stacks.rendered(stacks.release(FULL)), after) == {"web"}
 
 
 def test_an_endpoint_of_the_site_opens_a_way_for_who_asks_it_and_nobody_else() -> None:

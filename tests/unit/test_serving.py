@@ -63,8 +63,51 @@ def test_engines_share_a_gpu_only_when_each_says_how_much_of_it() -> None:
         stacks.profile(text)
     share = "[serving.{}.arguments]\ngpu-memory-utilization = 0.4\n"
     text = text.replace("[serving.rerank]", share.format("embedding") + "[serving.rerank]")
-    text = text.replace("enforce-eager = true", "gpu-memory-utilization = 0.5")
-    assert set(stacks.profile(text).serving) == {"chat", "embedding", "rerank"}
+    own = "gpu-memory-utilization = 0.5\nkv-cache-memory-bytes = 1000"
+    whole = text.replace("enforce-eager = true", own)
+    assert set(stacks.profile(whole).serving) == {"chat", "embedding", "rerank"}
+    for old, new, problem in (
+        ("kv-cache-memory-bytes = 1000", "", "set arguments.kv-cache-memory-bytes"),
+        ("lization = 0.5", "lization = 0.7", "the shares of GPU 1 add up to 1.10 of it"),
+        ("lization = 0.5", 'lization = "0.5"', "must be a number"),
+    ):
+        with pytest.raises(BadUsage, match=problem):
+            stacks.profile(whole.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('[embedding]\nmodel = "vectors"\ndimension = 3\n', "", r"\[embedding\] is missing"),
+        ('[rerank]\nmodel = "order"\ncandidates = 30\n', "", r"\[rerank\] is missing"),
+        ('[rerank]\nmodel = "order"', '[rerank]\nmodel = "other"', "is 'other', but"),
+        ("candidates = 30", "candidates = 6", "more than tuning.top_k"),
+    ],
+)
+def test_what_is_told_of_a_model_twice_is_the_same(old: str, new: str, problem: str) -> None:
+    services = (*stacks.SERVICES, "embedding", "rerank")
+    text = stacks.profile_text(stacks.CHAT + stacks.EMBEDDING, services)
+    assert old in text and stacks.profile(text).rerank
+    with pytest.raises(BadUsage, match=problem):
+        stacks.profile(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        (
+            "concurrency = 2\ncontext_tokens = 2048",
+            "must be .serving.chat.arguments. max-model-len",
+        ),
+        ("concurrency = 9\ncontext_tokens = 1024", "is more than .serving.chat.arguments. max-num"),
+    ],
+)
+def test_a_capacity_is_that_of_the_engine(said: str, problem: str) -> None:
+    chat = stacks.CHAT + "max-num-seqs = 8\n"
+    right = "[capacity]\nconcurrency = 8\ncontext_tokens = 1024\n"
+    assert stacks.profile(stacks.profile_text(chat, extra=right)).capacity
+    with pytest.raises(BadUsage, match=problem):
+        stacks.profile(stacks.profile_text(chat, extra=f"[capacity]\n{said}\n"))
 
 
 def test_layers_are_spread_over_what_the_stages_leave() -> None:

@@ -125,9 +125,11 @@ def local(content: Content, names: Sequence[str], previous: ModelsLock | None) -
     serving = {
         name: previous.serving[name] for name in kept if previous and name in previous.serving
     }
+    rerank = {name: previous.rerank[name] for name in kept if previous and name in previous.rerank}
     tuning |= {profile.name: profile.tuning for profile in chosen}
     serving |= {item.name: dict(sorted(item.serving.items())) for item in chosen if item.serving}
     embedding |= {item.name: item.embedding for item in chosen if item.embedding is not None}
+    rerank |= {item.name: item.rerank for item in chosen if item.rerank is not None}
     found = wishes.pins_of(previous)
     for key, want in wanted(content).items():
         if key in found:
@@ -143,6 +145,7 @@ def local(content: Content, names: Sequence[str], previous: ModelsLock | None) -
         program_requirements=previous.program_requirements if previous else None,
         tuning=dict(sorted(tuning.items())),
         embedding=dict(sorted(embedding.items())),
+        rerank=dict(sorted(rerank.items())),
         serving=dict(sorted(serving.items())),
         golden=read_golden(content),
         tree=tuple(scan(content.root, *tree) for tree in _TREES),

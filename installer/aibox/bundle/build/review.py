@@ -90,6 +90,8 @@ def _entries(lock: ModelsLock) -> dict[str, dict[str, str]]:
     }
     for profile, embedding in lock.embedding.items():
         found[f"embedding.{profile}"] = {"": f"{embedding.model}, {embedding.dimension} values"}
+    for profile, rerank in lock.rerank.items():
+        found[f"rerank.{profile}"] = {"": f"{rerank.model}, {rerank.candidates} passages"}
     for profile, serving in lock.serving.items():
         found |= {
             f"serving.{profile}.{key}": {"": text} for key, text in spelt_out(serving).items()

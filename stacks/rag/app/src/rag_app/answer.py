@@ -22,10 +22,11 @@ from rag_app.config import Tuning
 from rag_app.conversation import Question, Turn
 from rag_app.engines.openai import Usage
 from rag_app.errors import EngineFailed
-from rag_app.interfaces import Extractor, Searcher
+from rag_app.interfaces import Extractor
 from rag_app.markers import MarkerFilter
 from rag_app.model import Answer, Citation, Passage
 from rag_app.prompts import PromptTexts
+from rag_app.retrieval.ranking import Ranked, Ranking
 from rag_app.text.language import detect
 
 EXTRACTIVE = "extractive"
@@ -95,14 +96,14 @@ class Answerer:
     def __init__(
         self,
         *,
-        searcher: Searcher,
+        ranking: Ranking,
         extractor: Extractor,
         model: LanguageModel | None,
         prompts: PromptTexts,
         tuning: Tuning,
         release: str,
     ) -> None:
-        self._searcher = searcher
+        self._ranking = ranking
         self._extractor = extractor
         self._model = model
         self._prompts = prompts
@@ -118,15 +119,16 @@ class Answerer:
         """Answer `question`; raises `VectorsUnavailable` before the first event only."""
         clock = _Clock()
         language = question.language or detect(question.text)
-        asked, passages = await self._search(question, language)
+        asked, ranked = await self._search(question, language)
+        passages = ranked.passages
         clock.mark("search_ms")
         if not self._evident(passages):
             yield Found(())
-            for event in self._not_in_documents(language, self.engine, clock):
+            for event in self._not_in_documents(language, self.engine, clock, ranked.degraded):
                 yield event
             return
         yield Found(passages)
-        reason = ""
+        reason = ranked.degraded
         if self._model:
             writing = _Writing(self._model, question, passages, language)
             try:
@@ -134,22 +136,22 @@ class Answerer:
                     async for piece in pieces:
                         clock.mark("first_piece_ms")
                         yield piece
-                yield self._written(writing, language, clock)
+                yield self._written(writing, language, clock, ranked.degraded)
                 return
             except EngineFailed as error:
-                reason = str(error)
-                yield Degraded(reason)
+                yield Degraded(str(error))
+                reason = f"{error} {ranked.degraded}".rstrip()
         for event in await self._extracted(asked, passages, language, reason, clock):
             yield event
 
-    async def _search(self, question: Question, language: str) -> tuple[str, tuple[Passage, ...]]:
+    async def _search(self, question: Question, language: str) -> tuple[str, Ranked]:
         """What was asked and what it found; a follow-up that says too little gets its context."""
-        passages = await self._searcher.search(question.text, self._tuning.top_k, language)
+        ranked = await self._ranking.search(question.text, self._tuning.top_k, language)
         in_context = question.in_context()
-        if in_context and not self._evident(passages):
-            passages = await self._searcher.search(in_context, self._tuning.top_k, language)
-            return in_context, tuple(passages)
-        return question.text, tuple(passages)
+        if in_context and not self._evident(ranked.passages):
+            ranked = await self._ranking.search(in_context, self._tuning.top_k, language)
+            return in_context, ranked
+        return question.text, ranked
 
     def _evident(self, passages: Sequence[Passage]) -> bool:
         best = max((passage.evidence for passage in passages), default=0.0)
@@ -161,10 +163,15 @@ class Answerer:
         text = self._prompts.no_evidence[language]
         return [Piece(text), self._finished(text, (), engine, language, clock, degraded=degraded)]
 
-    def _written(self, writing: _Writing, language: str, clock: _Clock) -> Finished:
-        engine = self._model.name if self._model else EXTRACTIVE
+    def _written(self, writing: _Writing, language: str, clock: _Clock, degraded: str) -> Finished:
         return self._finished(
-            writing.text, writing.citations(), engine, language, clock, usage=writing.usage
+            writing.text,
+            writing.citations(),
+            self.engine,
+            language,
+            clock,
+            degraded=degraded,
+            usage=writing.usage,
         )
 
     async def _extracted(

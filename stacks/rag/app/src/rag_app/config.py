@@ -175,6 +175,21 @@ class Embedding(_Section):
         return self
 
 
+class Rerank(_Section):
+    """A `/rerank` endpoint of this box (as vLLM and Jina have it) that puts passages in order.
+
+    `url` ends before `/rerank`. `candidates` is how many passages it gets for one question, and
+    `timeout_s` how long it may take before they stay in the order of the search. `api_key_file`
+    as for the engine.
+    """
+
+    url: str
+    model: str
+    candidates: Annotated[int, Field(ge=2, le=200)]
+    timeout_s: Annotated[float, Field(ge=0.1, le=30)] = 3.0
+    api_key_file: Path | None = None
+
+
 class Config(_Section):
     """Everything the application needs to know."""
 
@@ -187,6 +202,7 @@ class Config(_Section):
     prompts: Prompts
     engine: Engine = Engine()
     embedding: Embedding | None = None
+    rerank: Rerank | None = None
 
     @property
     def corpus_id(self) -> str:

@@ -53,3 +53,7 @@ class EngineFailed(RagError):
 
 class EmbeddingFailed(RagError):
     """The embedding endpoint failed; questions are searched by their words alone."""
+
+
+class RerankFailed(RagError):
+    """The reranking endpoint failed; passages stay in the order of the search."""

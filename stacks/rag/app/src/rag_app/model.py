@@ -83,7 +83,8 @@ class Document:
 class Passage:
     """A search hit. `evidence` in 0..1 says how much of the question it covers.
 
-    `score` in 0..1 is the fused score, made smaller where the language is not the question's.
+    `score` in 0..1 is the fused score or the reranker's, made smaller where the language is not
+    the question's.
     """
 
     chunk_id: int
@@ -96,6 +97,7 @@ class Passage:
     evidence: float
     page: int | None = None
     heading_path: tuple[str, ...] = ()
+    language: str = ""
 
     @property
     def locator(self) -> str:
@@ -122,7 +124,8 @@ class Citation:
 class Answer:
     """An answer and what it rests on. `grounded` is false when the documents do not hold it.
 
-    `degraded` is empty, or says in one sentence why a simpler engine answered.
+    `degraded` is empty, or says in sentences what did not work: why a simpler engine answered,
+    why passages are in the order of the search alone.
     """
 
     answer: str

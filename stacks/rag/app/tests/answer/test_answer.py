@@ -8,6 +8,7 @@ from pathlib import Path
 from app_doubles import (
     LanguageModelDouble,
     LibraryDouble,
+    RerankerDouble,
     SearcherDouble,
     make_answerer,
     make_config,
@@ -21,15 +22,20 @@ from rag_app.engines.openai import Usage
 from rag_app.errors import EngineFailed
 from rag_app.model import Answer, Passage
 from rag_app.prompts import load
+from rag_app.retrieval import Ranking
 
 
 def answerer(
-    folder: Path, found: Sequence[Passage], model: LanguageModelDouble | None = None
+    folder: Path,
+    found: Sequence[Passage],
+    model: LanguageModelDouble | None = None,
+    reranker: RerankerDouble | None = None,
 ) -> tuple[Answerer, SearcherDouble]:
     config = make_config(folder)
     searcher = SearcherDouble(LibraryDouble())
     searcher.found = list(found)
-    return make_answerer(config, searcher, model, load(config.prompts)), searcher
+    ranking = Ranking(searcher, reranker)
+    return make_answerer(config, ranking, model, load(config.prompts)), searcher
 
 
 def ask(
@@ -37,8 +43,9 @@ def ask(
     found: Sequence[Passage],
     model: LanguageModelDouble | None = None,
     question: Question | None = None,
+    reranker: RerankerDouble | None = None,
 ) -> list[Event]:
-    subject, _ = answerer(folder, found, model)
+    subject, _ = answerer(folder, found, model, reranker)
     return run(collected(subject.events(question or Question("How do I roll back?"))))
 
 
@@ -118,6 +125,32 @@ def test_a_model_that_fails_in_the_middle_is_replaced_whole(tmp_path: Path) -> N
     kinds = [type(event) for event in events]
     after = events[kinds.index(Degraded) + 1 :]
     assert text_of(after) == final(events).answer == "Quote me. [1]"
+
+
+def test_the_engine_gets_what_the_reranker_likes_best(tmp_path: Path) -> None:
+    model = LanguageModelDouble(["It is so [1]."])
+    found = [make_passage(number, "x" * number) for number in (1, 2, 3)]
+    answer = final(ask(tmp_path, found, model, reranker=RerankerDouble()))
+    assert [citation.document_id for citation in answer.citations] == ["d3"]
+    assert answer.degraded == ""
+
+
+def test_without_the_reranker_the_order_stays_and_the_answer_says_so(tmp_path: Path) -> None:
+    model = LanguageModelDouble(["It is so [1]."])
+    found = [make_passage(number, "x" * number) for number in (1, 2, 3)]
+    events = ask(tmp_path, found, model, reranker=RerankerDouble("It cannot be reached."))
+    assert [type(event) for event in events] == [Found, Piece, Finished]  # Nothing shown is void.
+    answer = final(events)
+    assert [citation.document_id for citation in answer.citations] == ["d1"]
+    assert (answer.engine, answer.grounded) == ("double-model", True)
+    assert answer.degraded == ("It cannot be reached. Passages are in the order of the search.")
+
+
+def test_when_both_models_fail_the_answer_says_both(tmp_path: Path) -> None:
+    model = LanguageModelDouble([], EngineFailed("It broke off."))
+    found = [make_passage(1, "Quote me."), make_passage(2)]
+    answer = final(ask(tmp_path, found, model, reranker=RerankerDouble("No order.")))
+    assert answer.degraded == ("It broke off. No order. Passages are in the order of the search.")
 
 
 def test_an_empty_answer_counts_as_a_failure(tmp_path: Path) -> None:

@@ -16,10 +16,11 @@ from rag_app.answer import Answerer, LanguageModel
 from rag_app.config import Config
 from rag_app.conversation import Turn
 from rag_app.engines.openai import Usage
-from rag_app.errors import EngineFailed, VectorsUnavailable
+from rag_app.errors import EngineFailed, RerankFailed, VectorsUnavailable
 from rag_app.interfaces import Extract, Readiness
 from rag_app.model import Citation, Document, DocumentState, Origin, Passage
 from rag_app.prompts import PromptTexts, load
+from rag_app.retrieval import Ranking
 from rag_app.web.admission import Admission
 from rag_app.web.services import Services
 
@@ -158,6 +159,22 @@ def _judged(passage: Passage, question: str) -> Passage:
     return replace(passage, score=evidence, evidence=evidence)
 
 
+@dataclass
+class RerankerDouble:
+    """Likes texts the more the longer they are; or fails with `failure`."""
+
+    failure: str = ""
+    candidates: int = 3
+    asked: list[tuple[str, list[str]]] = field(default_factory=list)
+
+    async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
+        self.asked.append((question, list(texts)))
+        if self.failure:
+            raise RerankFailed(self.failure)
+        longest = max(len(text) for text in texts)
+        return [len(text) / longest for text in texts]
+
+
 class VectorsDouble:
     """Remembers what was deleted; `down` makes every call fail."""
 
@@ -242,20 +259,26 @@ class Box:
 
 
 def make_box(
-    folder: Path, *, model: LanguageModel | None = None, server: Mapping[str, object] | None = None
+    folder: Path,
+    *,
+    model: LanguageModel | None = None,
+    server: Mapping[str, object] | None = None,
+    reranker: RerankerDouble | None = None,
 ) -> Box:
     """Services over doubles; `server` replaces values of the `[server]` section."""
     config = make_config(folder, server=dict(server or {}))
     library, vectors = LibraryDouble(), VectorsDouble()
     searcher = SearcherDouble(library)
+    ranking = Ranking(searcher, reranker)
     uploads = folder / "data" / "uploads"
     uploads.mkdir(parents=True, exist_ok=True)
     services = Services(
         config=config,
         library=library,  # type: ignore[arg-type]
         searcher=searcher,
+        ranking=ranking,
         vectors=vectors,  # type: ignore[arg-type]
-        answerer=make_answerer(config, searcher, model, load(config.prompts)),
+        answerer=make_answerer(config, ranking, model, load(config.prompts)),
         uploads=uploads,
         admission=Admission(config.server.max_concurrent_answers),
     )
@@ -263,11 +286,11 @@ def make_box(
 
 
 def make_answerer(
-    config: Config, searcher: SearcherDouble, model: LanguageModel | None, prompts: PromptTexts
+    config: Config, ranking: Ranking, model: LanguageModel | None, prompts: PromptTexts
 ) -> Answerer:
     """The real orchestration over doubles."""
     return Answerer(
-        searcher=searcher,
+        ranking=ranking,
         extractor=ExtractorDouble(),
         model=model,
         prompts=prompts,

@@ -52,6 +52,7 @@ def test_the_language_can_be_asked_for(client: TestClient) -> None:
 def test_search_gives_passages_that_stand_in_their_document(client: TestClient, box: Box) -> None:
     body = client.post("/api/search", json={"query": "roll back", "limit": 1}).json()
     assert body["took_ms"] >= 0
+    assert body["degraded"] == ""
     (result,) = body["results"]
     assert result["locator"] == "Roll back"
     assert 0 < result["evidence"] <= 1

@@ -35,7 +35,7 @@ from rag_app.text.tokens import Word, count_terms
 _PART_WEIGHT = 0.5
 _ALTERNATIVE_WEIGHT = 0.8
 # The same page often exists in both languages; readers want theirs.
-_OTHER_LANGUAGE_FACTOR = 0.7
+OTHER_LANGUAGE_FACTOR = 0.7
 # A section that is about what is asked stands before those that mention it.
 _FOCUS_BONUS = 0.05
 # Fused candidates whose texts are looked at, for each passage that is wanted.
@@ -155,6 +155,7 @@ class HybridSearcher:
             evidence=max(meant, evidence(weighted, self._terms(stored))),
             page=chunk.page,
             heading_path=chunk.heading_path,
+            language=stored.language,
         )
 
 
@@ -162,7 +163,7 @@ def _preference(stored: StoredChunk, focus: Focus, language: str) -> float:
     """Factor in 0..1 for the language of a chunk and for how exactly its heading fits."""
     heading = " ".join(stored.chunk.heading_path[-1:])
     fitting = (1 + _FOCUS_BONUS * focus.of(heading)) / (1 + _FOCUS_BONUS)
-    return fitting * (1.0 if stored.language == language else _OTHER_LANGUAGE_FACTOR)
+    return fitting * (1.0 if stored.language == language else OTHER_LANGUAGE_FACTOR)
 
 
 def sparse_query(asked: Sequence[Word]) -> SparseVector | None:

@@ -28,8 +28,12 @@ async def search(request: Request) -> Response:
     here = services(request)
     body = await read_json(request, SearchBody)
     started = time.perf_counter()
-    passages = await here.searcher.search(body.query, body.limit or here.config.tuning.top_k)
+    ranked = await here.ranking.search(body.query, body.limit or here.config.tuning.top_k)
     took_ms = (time.perf_counter() - started) * 1000
     return json_response(
-        {"results": [passage_json(passage) for passage in passages], "took_ms": round(took_ms, 2)}
+        {
+            "results": [passage_json(passage) for passage in ranked.passages],
+            "degraded": ranked.degraded,
+            "took_ms": round(took_ms, 2),
+        }
     )

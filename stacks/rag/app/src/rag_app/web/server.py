@@ -20,7 +20,8 @@ from rag_app.engines.extractive import ExtractiveEngine
 from rag_app.engines.openai import OpenAIEngine
 from rag_app.errors import ConfigError
 from rag_app.library import SqliteLibrary
-from rag_app.retrieval.searcher import HybridSearcher
+from rag_app.reranking import RerankClient
+from rag_app.retrieval import HybridSearcher, Ranking
 from rag_app.vectors.connect import open_reader
 from rag_app.vectors.signature import index_signature
 from rag_app.web.admission import Admission
@@ -88,13 +89,16 @@ def compose(config: Config) -> ASGIApp:
     vectors = open_reader(config)
     embedding = EmbeddingClient(config.embedding) if config.embedding else None
     searcher = HybridSearcher(library, vectors, signature, config.tuning, embedding)
+    reranker = RerankClient(config.rerank) if config.rerank else None
+    ranking = Ranking(searcher, reranker)
     services = Services(
         config=config,
         library=library,
         searcher=searcher,
+        ranking=ranking,
         vectors=vectors,
         answerer=Answerer(
-            searcher=searcher,
+            ranking=ranking,
             extractor=ExtractiveEngine(config.tuning.max_quotes, library.frequencies(signature)),
             model=model,
             prompts=texts,
@@ -104,7 +108,7 @@ def compose(config: Config) -> ASGIApp:
         uploads=config.storage.data / "uploads",
         admission=Admission(config.server.max_concurrent_answers),
     )
-    opened = [part.close for part in (model, embedding, vectors) if part]
+    opened = [part.close for part in (model, embedding, reranker, vectors) if part]
     return build(services, partial(_close, opened, library))
 
 

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from rag_app.answer import Answerer
 from rag_app.config import Config
 from rag_app.interfaces import Library, Searcher, VectorReader
+from rag_app.retrieval import Ranking
 from rag_app.web.admission import Admission
 from rag_app.web.metrics import Metrics
 
@@ -30,6 +31,7 @@ class Services:
     config: Config
     library: Library
     searcher: Searcher
+    ranking: Ranking
     vectors: VectorReader
     answerer: Answerer
     uploads: Path

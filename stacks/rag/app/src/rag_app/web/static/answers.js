@@ -131,10 +131,10 @@ class Answer {
     this.body.replaceChildren(render(this.text, marker));
   }
 
-  showDegraded(reason) {
+  showDegraded(reason, key = "degraded") {
     // The reason is a sentence of the engine's, in English.
     this.notice.replaceChildren(
-      label(element("span"), "degraded"), " ", element("span", { lang: "en" }, reason),
+      label(element("span"), key), " ", element("span", { lang: "en" }, reason),
     );
     this.notice.hidden = false;
   }
@@ -144,7 +144,8 @@ class Answer {
     this.text = answer.answer;
     this.draw((number) => this.marker(number));
     this.showState(answer);
-    if (answer.degraded) this.showDegraded(answer.degraded);
+    const key = answer.engine === "extractive" ? "degraded" : "lessWell";
+    if (answer.degraded) this.showDegraded(answer.degraded, key);
     this.sources.hidden = answer.citations.length === 0;
     this.sources.replaceChildren(
       label(element("h3"), "sources"),
