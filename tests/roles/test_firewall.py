@@ -1,4 +1,4 @@
-"""The role firewall with doubles of nft and systemctl; its rules are read by the real nft.
+"""The role firewall with a double of nft; its rules are read by the real nft.
 
 What the rules do to packets is proven on a server: its scenario (README.md).
 """
@@ -36,22 +36,10 @@ case "$*" in
         mv "$table.new" "$table" ;;
     "--stateless list table inet aibox")
         [ -e "$table" ] && grep -v '^#' "$table" || exit 1 ;;
-    "delete table inet aibox") rm "$table" ;;
     *) exit 2 ;;
 esac
 """
 UNSHARE = '#!/bin/sh\nshift\nDOUBLE_ALONE=alone; export DOUBLE_ALONE\nexec "$@"\n'
-SYSTEMCTL = """\
-#!/bin/sh
-echo "$*" >> '{state}/systemd'
-case "$1" in
-    show) echo LoadState=loaded
-        [ -e '{state}/active' ] && echo ActiveState=active || echo ActiveState=inactive ;;
-    is-enabled) [ -e '{state}/active' ] || {{ echo disabled; exit 1; }}; echo enabled ;;
-    start) touch '{state}/active' ;;
-    stop) rm -f '{state}/active' ;;
-esac
-"""
 
 
 @dataclass(frozen=True)
@@ -78,7 +66,7 @@ class Host:
 def host(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Host:
     state = runs.folder / "state"
     (state / "etc").mkdir(parents=True)
-    for name, text in (("nft", NFT), ("unshare", UNSHARE), ("systemctl", SYSTEMCTL)):
+    for name, text in (("nft", NFT), ("unshare", UNSHARE)):
         (state / name).write_text(
             text.replace("{state}", str(state)).replace("{{", "{").replace("}}", "}")
         )
