@@ -6,16 +6,15 @@ verify -> plan -> preflight -> provision -> stage -> activate -> gate -> commit 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from aibox import (
     activate,
     health,
     locking,
+    measure,
     placing,
     profile,
     programs,
@@ -23,6 +22,7 @@ from aibox import (
     receiving,
     runtimes,
     servers,
+    speed,
     stage,
     trusting,
 )
@@ -31,7 +31,6 @@ from aibox import gc as collector
 from aibox import preflight as judging
 from aibox import recover as recovery
 from aibox import status as reporting
-from aibox.assistant import Added, Assistant
 from aibox.box import guard, host, resumption
 from aibox.box.runtime import Runtime
 from aibox.box.store import Store
@@ -52,8 +51,6 @@ from aibox.record import Action, Entry
 from aibox.release import Release
 from aibox.site import Site
 from aibox.verdict import Verdict
-
-ASK_TIMEOUT_S = 120.0
 
 # Sees the plan, and whether it is the first of this box; raises to stop.
 Confirm = Callable[[Plan, bool], None]
@@ -245,12 +242,13 @@ def _activate(
     transaction: Transaction | None,
 ) -> Outcome:
     place.say("activate", f"switch to generation {number}")
+    gate = gate_of(place, store)
     outcome = activate.activate(
         store,
         number,
         action=action,
         runtime=runtime_of(place, store),
-        gate=gate_of(place, store),
+        gate=gate if action is Action.ROLLBACK else speed.guarded(place, store, gate),
         transaction=transaction,
     )
     error = outcome.error()
@@ -376,7 +374,8 @@ def doctor(place: Workplace) -> tuple[Finding, ...]:
         findings = diagnosis.examine(store, services, ready)
     graphics = diagnosis.graphics(now.release)
     # What preflight asks of the hardware is asked again among the rest.
-    return tuple(dict.fromkeys((*preflight(place, Wish()), *graphics, *findings)))
+    measured = measure.examine(store, now)
+    return tuple(dict.fromkeys((*preflight(place, Wish()), *graphics, *findings, *measured)))
 
 
 def _host_alone(place: Workplace) -> tuple[Finding, ...]:
@@ -401,6 +400,7 @@ def collect(place: Workplace, keep: int) -> collector.Freed:
         freed = collector.collect(store, keep)
         programs.sweep(store, place.content.program)
         runtimes.sweep(store)
+        measure.sweep(store)
         return freed
 
 
@@ -449,7 +449,8 @@ def status(place: Workplace) -> reporting.Status:
     store = Store(place.root)
     now = current(store)
     services = runtime_of(place, store).services()
-    return reporting.describe(store, now, services, _locked(place, now))
+    measured = measure.standing(store, now) if now else ""
+    return reporting.describe(store, now, services, _locked(place, now), calibration=measured)
 
 
 def _locked(place: Workplace, now: Current | None) -> Release | None:
@@ -477,37 +478,3 @@ def _unhealthy(verdict: Verdict) -> Failed:
         hint="see which service is at fault with: ./aibox status",
         fault=Fault.HOST,
     )
-
-
-# -- talking to the box -------------------------------------------------------------------------
-
-
-def ask(place: Workplace, question: str) -> Mapping[str, Any]:
-    """One question to the running box; the `ask` contract."""
-    place.say("ask", "the box is looking in its documents")
-    return _assistant(place).ask(question, "", ASK_TIMEOUT_S)
-
-
-def list_documents(place: Workplace) -> list[dict[str, Any]]:
-    """Every document with its state."""
-    return _assistant(place).documents()
-
-
-def add_documents(place: Workplace, paths: Sequence[Path]) -> Added:
-    """Upload files and folders, and wait until each is searchable or has failed."""
-    return _assistant(place).add_all(paths, place.report)
-
-
-def remove_document(place: Workplace, document: str) -> None:
-    """Remove a document by id."""
-    _assistant(place).remove(document)
-
-
-def usage(place: Workplace) -> Mapping[str, Any]:
-    """What the running box has counted of its own answers."""
-    return _assistant(place).usage()
-
-
-def _assistant(place: Workplace) -> Assistant:
-    store = Store(place.root)
-    return runtimes.assistant(store, require_current(store))

@@ -39,11 +39,38 @@ class Requires(Model):
     inodes_min: Annotated[int, Field(ge=0)]
 
 
+class ThroughputPolicy(StrEnum):
+    """What follows when an upgrade writes too slowly: nothing is asked, a word, the way back."""
+
+    OFF = "off"
+    WARN = "warn"
+    ROLL_BACK = "roll-back"
+
+
 class GatePolicy(Model):
-    """How long a new generation may take to prove itself, in seconds."""
+    """How long a new generation may take to prove itself, in seconds, and what speed it may lose.
+
+    `throughput_loss_max_percent` is of the tokens written per second that `aibox bench` measured
+    of the release before. Left out they are no part of a manifest: older releases keep their ids.
+    """
 
     ready_deadline_s: Annotated[float, Field(gt=0)]
     question_deadline_s: Annotated[float, Field(gt=0)]
+    throughput_policy: ThroughputPolicy = Field(
+        ThroughputPolicy.OFF, exclude_if=lambda value: value is ThroughputPolicy.OFF
+    )
+    throughput_loss_max_percent: Annotated[float, Field(ge=0, lt=100)] | None = Field(
+        None, exclude_if=lambda value: value is None
+    )
+
+    @model_validator(mode="after")
+    def _says_how_much_may_be_lost(self) -> GatePolicy:
+        asked = self.throughput_policy is not ThroughputPolicy.OFF
+        if asked != (self.throughput_loss_max_percent is not None):
+            raise ValueError(
+                "throughput_loss_max_percent and a throughput_policy other than off go together"
+            )
+        return self
 
 
 class Tuning(Model):

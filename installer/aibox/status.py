@@ -38,7 +38,11 @@ class Service(Model):
 
 
 class Status(Model):
-    """The `status` contract. `differences` compares the release with models.lock."""
+    """The `status` contract. `differences` compares the release with models.lock.
+
+    `calibration` says whether that of the engine counts: `none`, `valid, …` or `stale: …`; "" in
+    a box without an engine of its own.
+    """
 
     release: str
     generation: int | None
@@ -49,6 +53,7 @@ class Status(Model):
     services: tuple[Service, ...]
     last_gate: dict[str, Any] | None
     differences: tuple[Difference, ...]
+    calibration: str = ""
 
 
 def describe(
@@ -56,6 +61,8 @@ def describe(
     now: Current | None,
     services: tuple[ServiceStatus, ...],
     locked: Release | None,
+    *,
+    calibration: str = "",
 ) -> Status:
     """Put the facts together; `locked` is what models.lock would install, None if unknown."""
     site = Site.model_validate(now.plan["site"]) if now else Site()
@@ -72,6 +79,7 @@ def describe(
         ),
         last_gate=last_gate(store.history.read().entries),
         differences=plans.compare_releases(now.release, locked) if now and locked else (),
+        calibration=calibration,
     )
 
 

@@ -30,7 +30,8 @@ class Trouble(BaseModel):
 class Verdict(BaseModel):
     """The gate's answer. `reason` is one sentence for people, empty when it passed.
 
-    `trouble` is there when no question was asked, because an error came before.
+    `trouble` is there when no question was asked, because an error came before. `throughput` is
+    one sentence about the speed against the release before, "" where it was not asked for.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -39,6 +40,7 @@ class Verdict(BaseModel):
     results: tuple[CaseResult, ...] = ()
     reason: str = ""
     trouble: Trouble | None = None
+    throughput: str = ""
 
     def failed_ids(self) -> tuple[str, ...]:
         """The cases that block, by name: an average never does."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -72,6 +72,15 @@ class Tagged:
 
     tag: str
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a program that was run in a container ended, and what it said."""
+
+    code: int
+    output: str
+    error: str
 
 
 class _Told(OSError):
@@ -159,6 +168,32 @@ class DockerEngine:
     def logs(self, container: str, lines: int) -> tuple[str, ...]:
         said = self._ask(lambda api: _unless_gone(lambda: api.logs(container, tail=lines)))
         return tuple((said or b"").decode("utf-8", "replace").splitlines())
+
+    def log_since(self, container: str, since: float, most: int) -> str:
+        """What a container wrote since then (seconds since the epoch), its first `most` bytes."""
+        with self._explaining():
+            said = self._connect(ANSWER_TIMEOUT_S).logs(
+                container, since=since, stream=True, follow=False
+            )
+            kept = bytearray()
+            for piece in said:
+                kept += piece
+                if len(kept) >= most:
+                    break
+            return bytes(kept[:most]).decode("utf-8", "replace")
+
+    def execute(self, container: str, command: Sequence[str], timeout_s: float) -> Ended:
+        """Run a program in a container as the container's own user, and wait for its end.
+
+        Raises `Failed` (`docker-no-answer`) when it says nothing for `timeout_s`.
+        """
+        with self._explaining():
+            api = self._connect(int(timeout_s))
+            made = api.exec_create(container, list(command))["Id"]
+            output, error = api.exec_start(made, demux=True)
+            code = api.exec_inspect(made)["ExitCode"]
+        said = ((one or b"").decode("utf-8", "replace") for one in (output, error))
+        return Ended(int(code), *said)
 
     def stop_container(self, container: str) -> None:
         self._ask(lambda api: _unless_gone(lambda: api.stop(container, timeout=STOP_TIMEOUT_S)))

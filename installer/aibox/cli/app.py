@@ -36,6 +36,8 @@ MODULES = {
     "lock": "lock",
     "profiles": "profiles",
     "fit": "fit",
+    "calibrate": "calibrate",
+    "bench": "bench",
     "have": "have",
     "tco": "tco",
     "docs": "documents",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aibox import pipeline
+from aibox import talking
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.cli.workplace import workplace
@@ -19,7 +19,7 @@ def ask(
 ) -> None:
     """Ask the box; the answer cites the documents it rests on."""
     with show.progress() as report:
-        answer = pipeline.ask(workplace(report), question)
+        answer = talking.ask(workplace(report), question)
     if as_json:
         show.data(answer)
     else:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aibox import pipeline
+from aibox import talking
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.cli.workplace import workplace
@@ -23,7 +23,7 @@ def add(
 ) -> None:
     """Add files or folders and wait until each is searchable, or its failure is known."""
     with show.progress() as report:
-        outcome = pipeline.add_documents(workplace(report), paths)
+        outcome = talking.add_documents(workplace(report), paths)
     if as_json:
         show.data({"documents": list(outcome.documents), "refused": list(outcome.refused)})
     else:
@@ -38,7 +38,7 @@ def add(
 def list_documents(as_json: AsJson = False) -> None:
     """List every document with its state, and why one failed."""
     with show.progress() as report:
-        found = pipeline.list_documents(workplace(report))
+        found = talking.list_documents(workplace(report))
     if as_json:
         show.data({"documents": found})
     else:
@@ -52,5 +52,5 @@ def remove(
 ) -> None:
     """Remove a document from the box and from every answer."""
     with show.progress() as report:
-        pipeline.remove_document(workplace(report), document)
+        talking.remove_document(workplace(report), document)
     show.data({"removed": document}) if as_json else show.note(f"removed {document}")

@@ -137,6 +137,10 @@ def status(inventory: HostsInventory = None, as_json: AsJson = False) -> None:
         show.text(
             f"last gate   {word}: {sum(passed)} of {len(passed)} questions, generation {number}"
         )
+        if told := found.last_gate.get("throughput"):
+            show.text(f"            {told}")
+    if found.calibration:
+        show.text(f"calibration {found.calibration}")
     for item in found.differences:
         show.text(f"models.lock {item.name}: {item.current} -> {item.desired}")
     rows = [service.model_dump() for service in found.services]

@@ -231,12 +231,12 @@ def _defaults(options: Options) -> list[str]:
 def _measured() -> Measured:
     """What the box of this host has counted; why not, where it has not."""
     # Here, because comparing typed numbers need not wait for what speaks to a box.
-    from aibox import pipeline
+    from aibox import talking
     from aibox.cli.workplace import workplace
 
     try:
         with show.progress() as report:
-            return measured.read(pipeline.usage(workplace(report)))
+            return measured.read(talking.usage(workplace(report)))
     except AiboxError as error:
         return Measured(reasons=(error.message,))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from aibox import content, pipeline
+from aibox import content, talking
 from aibox.errors import ExitCode
 
 Types = Callable[..., Any]
@@ -33,7 +33,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> None:
         "prompt_tokens": 40_000_000,
         "completion_tokens": 10_000_000,
     }
-    monkeypatch.setattr(pipeline, "usage", lambda _place: body)
+    monkeypatch.setattr(talking, "usage", lambda _place: body)
 
 
 @pytest.mark.parametrize(

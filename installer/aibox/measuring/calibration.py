@@ -1,0 +1,162 @@
+"""A calibration: a start of the engine on a site's hardware, beside what `aibox fit` computed.
+
+It holds for one basis (engine, model, hardware, arguments) and is a file of the box. What it
+proposes to freeze is taken in by `aibox lock --calibration`, where people review it.
+"""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import AwareDatetime, ValidationError
+
+from aibox.errors import BadUsage, Fault
+from aibox.fit import answer as answers
+from aibox.fit.answer import Answer
+from aibox.fit.engine import GIB
+from aibox.measuring.basis import FROZEN, Basis, differences
+from aibox.measuring.load import Measured
+from aibox.measuring.metrics import Metrics
+from aibox.measuring.start_log import Started
+from aibox.schema import Model
+
+VERSION = 1
+_ROUNDING = 0.012
+"""Memory is logged with two decimals of a GiB: so far, relatively, tokens may be off by it."""
+
+
+class Row(Model):
+    """One value: what `aibox fit` said, between two ends, and what the engine said.
+
+    `within` is None where one of them is unknown. The unit is in `what`.
+    """
+
+    what: str
+    low: float | None = None
+    high: float | None = None
+    measured: float | None = None
+    within: bool | None = None
+
+
+class Calibration(Model):
+    """The file. `freeze` are the bytes per GPU for `kv-cache-memory-bytes`, None with `why_not`.
+
+    `predicted` says why nothing was computed, "" when it was. `throughput` is what the last
+    `aibox bench` of the same basis measured; nothing where there was none.
+    """
+
+    version: int
+    made: AwareDatetime
+    release: str
+    generation: int
+    profile: str
+    basis: Basis
+    started: Started
+    metrics: Metrics
+    rows: tuple[Row, ...]
+    predicted: str = ""
+    freeze: int | None = None
+    why_not: str = ""
+    throughput: tuple[Measured, ...] = ()
+
+
+def compare(
+    found: Answer | None, started: Started, metrics: Metrics, given: int | None
+) -> tuple[Row, ...]:
+    """What was computed beside what was measured; `given` are bytes that the profile fixed."""
+    memory = metrics.cache_bytes or given or _bytes(started.cache_gib)
+    held = None if memory is None else memory / GIB
+    tokens = started.tokens or metrics.tokens
+    predicted = _predicted(found, memory)
+    return (
+        _row("weights, GiB a GPU", predicted[0], started.weights_gib, slack=0.1),
+        _row("memory for contexts, GiB a GPU", predicted[1], held),
+        _row("tokens of context", predicted[2], tokens),
+        _row("tokens of context, from the memory that was found", predicted[3], tokens),
+        _row("requests of full length at once", predicted[4], started.concurrency),
+    )
+
+
+_Ends = tuple[float, float] | None
+
+
+def _predicted(found: Answer | None, memory: int | None) -> tuple[_Ends, ...]:
+    """Both ends of each row; None where nothing was computed."""
+    if found is None:
+        return (None,) * 5
+    low, high, weights = found.low, found.high, found.weights_per_gpu / GIB
+    exact = None if memory is None else _tokens_of(found, memory)
+    return (
+        (weights, weights),
+        (max(0, low.memory) / GIB, max(0, high.memory) / GIB),
+        (low.tokens, high.tokens),
+        None if exact is None else (exact, exact),
+        (low.concurrency, high.concurrency),
+    )
+
+
+def _row(what: str, ends: _Ends, measured: float | None, slack: float = _ROUNDING) -> Row:
+    seen = None if measured is None else round(measured, 2)
+    if ends is None:
+        return Row(what=what, measured=seen)
+    low, high = ends
+    within = None if measured is None else low * (1 - slack) <= measured <= high * (1 + slack)
+    return Row(what=what, low=round(low, 2), high=round(high, 2), measured=seen, within=within)
+
+
+def _tokens_of(found: Answer, memory: int) -> int:
+    engine = found.ask.engine
+    return answers.capacity(found.pool, found.load, found.context, memory, engine).tokens
+
+
+def _bytes(gib: float | None) -> int | None:
+    return None if gib is None else int(gib * GIB)
+
+
+def to_freeze(started: Started, *, gpus: bool, frozen: object) -> tuple[int | None, str]:
+    """The bytes per GPU to freeze for contexts; without any, why not."""
+    if not gpus:
+        return None, "on a processor the profile's kv_cache_gib fixes the memory already"
+    if frozen is not None:
+        return None, f"the release has {FROZEN} = {frozen} already"
+    if started.suggested is None or started.suggested <= 0:
+        return None, "the engine's log does not say what it would freeze"
+    return started.suggested, ""
+
+
+def stale(found: Calibration, now: Basis) -> tuple[str, ...]:
+    """Why a calibration counts no more for what runs now; nothing while it does."""
+    return differences(found.basis, now)
+
+
+def dump(found: Calibration) -> bytes:
+    """The file's bytes."""
+    text = json.dumps(found.model_dump(mode="json"), ensure_ascii=False, indent=1, sort_keys=True)
+    return (text + "\n").encode()
+
+
+def parse(data: bytes, source: str) -> Calibration:
+    """Read a file; raises `BadUsage` (`calibration-too-new`, `calibration-unreadable`)."""
+    try:
+        told = json.loads(data)
+        if isinstance(told, dict) and isinstance(told.get("version"), int):
+            _refuse_newer(told["version"], source)
+        return Calibration.model_validate(told)
+    except (ValueError, ValidationError, RecursionError) as error:
+        raise BadUsage(
+            "calibration-unreadable",
+            f"{source} is not a calibration",
+            context=str(error).splitlines()[0][:200],
+            hint="make one on the box, with its engine running: ./aibox calibrate",
+            fault=Fault.YOU,
+        ) from error
+
+
+def _refuse_newer(version: int, source: str) -> None:
+    if version > VERSION:
+        raise BadUsage(
+            "calibration-too-new",
+            f"{source} has version {version}; this aibox reads up to {VERSION}",
+            hint="use the aibox that made it, or one as new: ./aibox --version",
+            fault=Fault.YOU,
+        )

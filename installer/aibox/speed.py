@@ -1,0 +1,93 @@
+"""The gate's last question, where a release asks it: is it as fast as the one before it?
+
+Asked of an upgrade alone, after the golden questions, on the hardware of the last measurement of
+the release before. Only what was measured counts: where nothing is known the sentence says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from aibox import measure
+from aibox.box.store import Store
+from aibox.errors import AiboxError
+from aibox.measuring import results
+from aibox.measuring.basis import SERVICE
+from aibox.measuring.load import Measured
+from aibox.measuring.results import Results
+from aibox.plan import Current
+from aibox.prepare import Workplace, require_current
+from aibox.profile import ThroughputPolicy
+from aibox.verdict import Verdict
+
+# Of a load that the engine was asked and did not manage: that is slow, not unknown.
+_SLOW = frozenset({"bench-no-answer", "bench-too-slow"})
+
+
+def guarded(place: Workplace, store: Store, gate: Callable[[], Verdict]) -> Callable[[], Verdict]:
+    """The gate, and after it what the release's [gate] says of its throughput."""
+
+    def ask() -> Verdict:
+        verdict = gate()
+        if not verdict.passed:
+            return verdict
+        now = require_current(store)
+        _tell_of_calibration(place, store, now)
+        return _judged(place, store, now, verdict)
+
+    return ask
+
+
+def _tell_of_calibration(place: Workplace, store: Store, now: Current) -> None:
+    told = measure.standing(store, now)
+    if told.startswith("stale"):
+        place.say("gate", f"the calibration counts no more ({told}); anew: ./aibox calibrate")
+
+
+def _judged(place: Workplace, store: Store, now: Current, verdict: Verdict) -> Verdict:
+    policy = now.release.gate.throughput_policy
+    if policy is ThroughputPolicy.OFF or SERVICE not in now.release.serving:
+        return verdict
+    before, unknown = _before(store, now)
+    if before is None:
+        told = f"throughput not compared: {unknown}"
+        place.say("gate", told)
+        return verdict.model_copy(update={"throughput": told})
+    enough, told = _compared(place, store, now, before)
+    place.say("gate", told)
+    if enough or policy is ThroughputPolicy.WARN:
+        return verdict.model_copy(update={"throughput": told})
+    return verdict.model_copy(update={"passed": False, "reason": told, "throughput": told})
+
+
+def _compared(place: Workplace, store: Store, now: Current, before: Measured) -> tuple[bool, str]:
+    """Whether it is fast enough, or nobody can tell; and the sentence about it."""
+    most = now.release.gate.throughput_loss_max_percent or 0.0
+    try:
+        found = measure.measure(place, now.release, (before.load,), "gate")
+        if measure.read_results(store, now.release.id) is None:
+            measure.keep(store, now, found)
+    except AiboxError as error:
+        if error.reference in _SLOW:
+            return False, f"too slow: {error.message}"
+        return True, f"throughput not measured: {error.message}"
+    enough, told = results.judged(before, found[0], most)
+    return enough, told if enough else f"too slow: {told}; {most:g} % is allowed"
+
+
+def _before(store: Store, now: Current) -> tuple[Measured | None, str]:
+    """What to hold it against; without it, why there is nothing."""
+    known = _results_before(store, now)
+    if known is None:
+        return None, "the release before was not measured (aibox bench)"
+    if known.basis.hardware != measure.hardware(now.release.serving[SERVICE]):
+        return None, "the release before was measured on other hardware"
+    found = results.to_repeat(known)
+    return found, "" if found else "the release before was not asked about documents"
+
+
+def _results_before(store: Store, now: Current) -> Results | None:
+    for entry in reversed(store.history.read().entries):
+        if entry.gate is not None and entry.gate.passed and entry.generation != now.generation:
+            return measure.read_results(store, entry.release)
+    return None
