@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aibox import content, locking
+from aibox import adopting, content, locking
 from aibox.cli import show
 from aibox.cli.options import AsJson
+from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.locking import Sources
 
@@ -40,6 +43,10 @@ def lock(
         bool,
         typer.Option("--next", help="Only raise the sequence: the command line has changed."),
     ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option("--calibration", help="Take in what was measured on a site: FILE.json"),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write models.lock anew from profiles and their wishes, prompts, questions and the app."""
@@ -55,10 +62,18 @@ def lock(
             f"./aibox lock --upgrade {upgrade[0]}",
             fault=Fault.YOU,
         )
-    with show.progress() as report:
+    if check and calibration:
+        raise BadUsage(
+            "check-and-calibration",
+            "--check writes nothing, and a calibration is written into its profile",
+            hint=f"leave out one of them: ./aibox lock --calibration {calibration}",
+            fault=Fault.YOU,
+        )
+    found = content.find()
+    with show.progress() as report, _taken_in(found, calibration, profile or []) as names:
         changes = locking.run(
-            content.find(),
-            profile or [],
+            found,
+            names,
             upgrade or [],
             report,
             write=not check,
@@ -76,6 +91,16 @@ def lock(
                 fault=Fault.YOU,
             )
         )
+
+
+@contextmanager
+def _taken_in(found: Content, file: Path | None, names: list[str]) -> Iterator[list[str]]:
+    """The profiles to lock, with a calibration in the one that it is of."""
+    if file is None:
+        yield names
+        return
+    with adopting.adopted(found, file) as name:
+        yield sorted({*names, name})
 
 
 COMMANDS = {"lock": lock}

@@ -1,0 +1,121 @@
+"""A calibration from a site, taken into the profile it was made with, for people to review.
+
+The profile is what people write and what `aibox lock` resolves, so the value goes there, with
+where it was measured beside it. Nothing else of the file changes.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aibox import lock as locks
+from aibox import profile as profiles
+from aibox import release as releases
+from aibox.content import Content
+from aibox.errors import BadUsage, Fault
+from aibox.measuring import basis, calibration
+from aibox.measuring.basis import FROZEN, SERVICE
+from aibox.measuring.calibration import Calibration
+
+_HEADING = f"[serving.{SERVICE}.arguments]"
+_LINE = re.compile(rf"^{FROZEN}\s*=.*$", re.MULTILINE)
+_NEXT = re.compile(r"^\[", re.MULTILINE)
+
+
+@contextmanager
+def adopted(content: Content, file: Path) -> Iterator[str]:
+    """The profile's name, with the value in its file; taken back when the block fails.
+
+    Raises `BadUsage`: `calibration-…`, and what reading lock and profile raises.
+    """
+    found = calibration.parse(_read(file), str(file))
+    profile = profiles.load(content.profiles, found.profile)
+    release = releases.make(locks.load(content.lockfile), profile)
+    _refuse_other(found, release)
+    path = content.profiles / f"{found.profile}.toml"
+    before = path.read_text(encoding="utf-8")
+    path.write_text(edited(before, found), encoding="utf-8")
+    try:
+        yield found.profile
+    except BaseException:
+        path.write_text(before, encoding="utf-8")
+        raise
+
+
+def edited(text: str, found: Calibration) -> str:
+    """A profile's text with the measured value; raises `BadUsage` (`calibration-no-place`)."""
+    if found.freeze is None:
+        raise BadUsage(
+            "calibration-freezes-nothing",
+            f"there is nothing to take in: {found.why_not}",
+            hint="the profile stays as it is: ./aibox lock --check",
+            fault=Fault.YOU,
+        )
+    line = f"{FROZEN} = {found.freeze}  # {_source(found)}"
+    start = text.find(f"\n{_HEADING}\n")
+    made = _placed(text, start + len(_HEADING) + 2, line) if start >= 0 else text
+    wanted = _with_value(tomllib.loads(text), found.freeze)
+    if tomllib.loads(made) != wanted:
+        raise BadUsage(
+            "calibration-no-place",
+            f"the profile {found.profile!r} has no section {_HEADING} of its own",
+            hint=f"write {FROZEN} = {found.freeze} among its arguments, then: ./aibox lock",
+            fault=Fault.YOU,
+        )
+    return made
+
+
+def _placed(text: str, start: int, line: str) -> str:
+    """The line at the head of a section that begins at `start`, or in place of the one there."""
+    following = _NEXT.search(text, start)
+    end = following.start() if following else len(text)
+    old = _LINE.search(text, start, end)
+    if old:
+        return text[: old.start()] + line + text[old.end() :]
+    return f"{text[:start]}{line}\n{text[start:]}"
+
+
+def _with_value(values: dict[str, Any], freeze: int) -> dict[str, Any]:
+    values.setdefault("serving", {}).setdefault(SERVICE, {}).setdefault("arguments", {})[FROZEN] = (
+        freeze
+    )
+    return values
+
+
+def _source(found: Calibration) -> str:
+    cards = found.basis.hardware
+    told = f"measured {found.made:%Y-%m-%d} by vLLM {found.started.engine or 'unknown'} on "
+    told += f"{len(cards)} x {cards[0]}" if len(set(cards)) == 1 else "; ".join(cards)
+    if found.throughput:
+        best = max(found.throughput, key=lambda one: one.written_per_s)
+        told += f"; {best.load} wrote {best.written_per_s:.0f} tokens/s"
+    return " ".join(told.split())
+
+
+def _refuse_other(found: Calibration, release: releases.Release) -> None:
+    """Only what is locked here may take it in: another engine needs memory of its own."""
+    mine = basis.of_release(release, found.basis.hardware)
+    if other := calibration.stale(found, mine):
+        raise BadUsage(
+            "calibration-stale",
+            f"the calibration is of something else than what is locked: {'; '.join(other)}",
+            hint="install the release of this lock on the site, then there: ./aibox calibrate",
+            fault=Fault.YOU,
+        )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise BadUsage(
+            "calibration-unreadable",
+            f"{file} cannot be read: {error.strerror}",
+            hint=f"check the name with: ls -l {file.parent}",
+            fault=Fault.YOU,
+        ) from error
