@@ -21,6 +21,7 @@ from aibox.bundle import licences
 from aibox.bundle.manifest import Kind
 from aibox.content import Content
 from aibox.errors import BadUsage, Failed, Fault
+from aibox.fit import loadable
 from aibox.lock import ModelsLock, Wheel
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet
 from aibox.plan import Target
@@ -84,6 +85,7 @@ def update(
 
     previous = _previous(content)
     chosen = names or profile.names(content.profiles)
+    _refuse_what_cannot_load(content, chosen)
     resolved = resolve.resolve(
         content, chosen, previous, upgrade, resolvers, today, report, strict=strict
     )
@@ -120,7 +122,9 @@ def check(content: Content, names: Sequence[str]) -> tuple[Change, ...]:
             hint="write it with: ./aibox lock",
             fault=Fault.YOU,
         )
-    own = resolve.local(content, names or profile.names(content.profiles), previous)
+    chosen = names or profile.names(content.profiles)
+    _refuse_what_cannot_load(content, chosen)
+    own = resolve.local(content, chosen, previous)
     found = [*review.changes(previous, own), *review.findings(own, resolve.wanted(content))]
     for name, locked, now in (
         ("wheel", previous.requirements, python_packages.requirements_digest(content)),
@@ -132,6 +136,12 @@ def check(content: Content, names: Sequence[str]) -> tuple[Change, ...]:
                 Change(name=name, current=other, desired="those of now", state=Matter.STALE)
             )
     return tuple(found)
+
+
+def _refuse_what_cannot_load(content: Content, names: Sequence[str]) -> None:
+    """Before anything is fetched: gigabytes that no engine of the profile can load."""
+    wished = [profile.load(content.profiles, name) for name in names]
+    loadable.refuse_profiles(content.catalogue, wished)
 
 
 def release_of(content: Content, name: str) -> Release:

@@ -21,6 +21,7 @@ from aibox.bundle.source import Opener
 from aibox.choosing import Candidate, ProfileMissing, Proposal, propose
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
+from aibox.fit import loadable
 from aibox.lock import Role
 from aibox.objects import Placed
 from aibox.plan import Current, Plan, Target
@@ -115,6 +116,7 @@ def prepare(place: Workplace, wish: Wish) -> Iterator[Prepared]:
     now = current(store)
     site = site_of(wish, now)
     with _origin(place, wish, now) as origin:
+        loadable.refuse_release(place.content.catalogue, origin.release)
         with receiving.explaining(origin.received) if origin.received else nullcontext():
             prepared = _prepared(place, store, origin, site, now)
         if _is_whole(origin.received, wish.terms):

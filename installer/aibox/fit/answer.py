@@ -100,6 +100,8 @@ class Answer:
     @property
     def margin(self) -> int:
         """Bytes per GPU beyond what was asked, in the worst case; negative is what lacks."""
+        if not self.pool.groups:
+            return self.low.memory
         wanted = (self.ask.concurrency or 1) * self.pool.per_request(self.context, self.load)
         spare = (self.low.blocks - 1 - wanted) * self.pool.bytes_per_block(self.pool.stages[0])
         return spare if self.low.blocks else self.low.memory - wanted * _block(self.pool)

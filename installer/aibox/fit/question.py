@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aibox.errors import BadUsage, Fault
 from aibox.fit import answer as answers
 from aibox.fit import cards as gpus
-from aibox.fit import fields, overhead, parallel, parameters, reading, weights
+from aibox.fit import fields, loadable, overhead, parallel, parameters, reading, weights
 from aibox.fit.answer import Answer, Ask, Neighbour, Subject
 from aibox.fit.cards import Cards
 from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry
@@ -25,7 +24,6 @@ from aibox.profile import Profile
 from aibox.serving import Serving
 
 CONFIG = "config.json"
-_TAG = re.compile(r"vllm[^:]*:v?(?P<release>[0-9]+\.[0-9]+(\.[0-9]+)?)")
 _POOLED_TOKENS = 8192
 """The longest text for which an embedder beside a language model is given room."""
 _ROOM = GIB // 2
@@ -52,10 +50,8 @@ class Known:
 
 def release_of(profile: Profile, image: str) -> str:
     """The engine's release by the tag of a profile's image; "" where the tag does not say."""
-    for wish in profile.image:
-        if wish.name == image and (found := _TAG.search(wish.reference)):
-            return found["release"]
-    return ""
+    references = (wish.reference for wish in profile.image if wish.name == image)
+    return next(map(loadable.release_in, references), "")
 
 
 def known(sources: Sources, name: str, draft: str = "") -> Known:
@@ -69,7 +65,10 @@ def known(sources: Sources, name: str, draft: str = "") -> Known:
 
 
 def of_profile(sources: Sources, profile: Profile, adjust: Adjustment) -> dict[str, Answer]:
-    """An answer for each engine of a profile, by service; raises `BadUsage`."""
+    """An answer for each engine of a profile, by service; raises `BadUsage`.
+
+    Who writes is asked for what the profile promises to hold, where `adjust` says nothing else.
+    """
     if not profile.serving:
         raise BadUsage(
             "fit-no-engine",
@@ -77,8 +76,9 @@ def of_profile(sources: Sources, profile: Profile, adjust: Adjustment) -> dict[s
             hint="see which do: ./aibox profiles",
             fault=Fault.YOU,
         )
+    promised = _promised(profile, adjust)
     asks = {
-        service: _ask_of(sources, profile, item, adjust if service == "chat" else Adjustment())
+        service: _ask_of(sources, profile, item, promised if service == "chat" else Adjustment())
         for service, item in sorted(profile.serving.items())
     }
     return {
@@ -95,6 +95,12 @@ class Adjustment:
     concurrency: int | None = None
     arguments: tuple[tuple[str, object], ...] = ()
     beside: tuple[str, ...] = ()
+
+
+def _promised(profile: Profile, adjust: Adjustment) -> Adjustment:
+    if profile.capacity is None or adjust.concurrency or adjust.context:
+        return adjust
+    return replace(adjust, concurrency=profile.capacity.concurrency)
 
 
 def of_model(sources: Sources, name: str, cards: Cards, adjust: Adjustment) -> Answer:
@@ -162,13 +168,13 @@ def _cards_of(sources: Sources, profile: Profile, item: Serving) -> Cards:
 def _sharing(
     profile: Profile, asks: dict[str, tuple[Subject, Ask]], service: str
 ) -> tuple[Neighbour, ...]:
-    """The engines that have a GPU in common with this one."""
-    mine = set(profile.serving[service].gpus)
-    return tuple(
-        _taking(name, *asks[name])
-        for name, item in profile.serving.items()
-        if name != service and mine & set(item.gpus)
-    )
+    """The engines beside this one on that of its GPUs where they take most: that one decides."""
+    taking = {name: _taking(name, *asks[name]) for name in profile.serving if name != service}
+    beside = [
+        tuple(one for name, one in taking.items() if index in profile.serving[name].gpus)
+        for index in profile.serving[service].gpus
+    ]
+    return max(beside, key=lambda found: sum(one.high for one in found), default=())
 
 
 def _taking(name: str, subject: Subject, ask: Ask) -> Neighbour:
@@ -178,7 +184,8 @@ def _taking(name: str, subject: Subject, ask: Ask) -> Neighbour:
         held + own for own in overhead.of_engine(overhead.parts(subject.shape, ask.engine))
     )
     if not subject.shape.attends:
-        return Neighbour(name, low, high)
+        # It takes no more than it needs, but does not start where less than its share is free.
+        return Neighbour(name, low, max(high, answers.budget(ask)))
     if ask.engine.cache_memory is not None:
         return Neighbour(name, low + ask.engine.cache_memory, high + ask.engine.cache_memory)
     taken = answers.budget(ask)
@@ -226,10 +233,8 @@ def _of_name(sources: Sources, name: str) -> Known:
     entry = sources.catalogue.model(name)
     if entry is None:
         raise _unknown(sources, name)
-    if entry.refused:
-        raise _refused(entry.name, entry.refused, entry.instead)
     architecture = sources.catalogue.architecture(entry.architecture)
-    _refuse_what_cannot_load(sources, entry.name, architecture, entry.engine_since)
+    _refuse_what_cannot_load(sources, entry.name, architecture, entry)
     shape = shape_of(sources.catalogue, entry)
     found = _pinned(sources.lock, entry) or _catalogued(entry) or _counted(shape)
     if found is None:
@@ -278,24 +283,11 @@ def _counted(shape: Shape) -> Weights | None:
 
 
 def _refuse_what_cannot_load(
-    sources: Sources, name: str, one: ArchitectureEntry, since: str | None = None
+    sources: Sources, name: str, one: ArchitectureEntry, entry: ModelEntry | None = None
 ) -> None:
-    for told in _reasons(sources.release, one, since):
-        raise _refused(name, told, one.instead)
-
-
-def _reasons(release: str, one: ArchitectureEntry, own: str | None) -> Iterator[str]:
-    if one.absent:
-        yield one.absent
-    since = max([text for text in (one.since, own) if text], key=_number, default="")
-    if release and since and _number(release) < _number(since):
-        yield f"the engine has {one.name} from {since} on; the pinned one is {release}"
-    if release and one.until and _number(release) > _number(one.until):
-        yield f"the engine had {one.name} up to {one.until}; the pinned one is {release}"
-
-
-def _number(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
+    own = entry.instead if entry is not None else ""
+    for told in loadable.reasons(sources.release, one, entry):
+        raise _refused(name, told, own or one.instead)
 
 
 def _refused(name: str, told: str, instead: str) -> BadUsage:

@@ -130,7 +130,9 @@ def _memory(found: Answer) -> Iterator[str]:
         yield f"    {one.name} on the same cards {_between(one.low, one.high)}"
     low, high = sum(one.low for one in found.parts), sum(one.high for one in found.parts)
     yield f"    the engine itself {_between(low, high)} (estimated; its first start measures it)"
-    if found.high.memory > 0:
+    if found.high.memory > 0 and not found.pool.groups:
+        yield f"    left of its share {_between(max(0, found.low.memory), found.high.memory)}"
+    elif found.high.memory > 0:
         yield f"    left for contexts {_between(max(0, found.low.memory), found.high.memory)}"
     else:
         yield f"    nothing is left for contexts: {_gib(-found.high.memory)} too little at best"

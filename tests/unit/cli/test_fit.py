@@ -66,7 +66,8 @@ def test_a_profile_is_answered_for_each_of_its_engines(types: Types, name: str) 
     told = types("fit", "--profile", name, "--json").json
     assert set(told) >= CONTRACT
     assert told["fits"]
-    assert set(told["services"]) == {"chat"}
+    assert all(one["margin_bytes_per_gpu"] > 0 for one in told["services"].values())
+    assert set(told["services"]) == ({"chat"} if name == "cpu" else {"chat", "embedding", "rerank"})
 
 
 def test_a_profile_can_be_asked_for_more_than_it_says(types: Types) -> None:

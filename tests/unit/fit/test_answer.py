@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from aibox.fit.cards import Cards
 from aibox.fit.engine import GIB, MIB, Engine, batch_defaults, from_arguments
 from aibox.fit.question import Adjustment, Sources
 from aibox.profile import Profile
+from aibox.serving import FROZEN
 
 CONTENT = content.find()
 CATALOGUE = catalogue.load(CONTENT.catalogue)
@@ -88,8 +90,11 @@ def test_an_embedder_beside_it_takes_its_room() -> None:
 
 
 def test_two_engines_that_want_more_than_a_card_has_do_not_fit() -> None:
-    profile = profiles.load(CONTENT.profiles, "l40sx1")
-    chat = profile.serving["chat"]
+    shipped = profiles.load(CONTENT.profiles, "l40sx1")
+    chat = shipped.serving["chat"].model_copy(
+        update={"arguments": {"max-model-len": 16384, "gpu-memory-utilization": 0.9}}
+    )
+    profile = shipped.model_copy(update={"serving": {"chat": chat}, "capacity": None})
     embedder = chat.model_copy(
         update={"model": "e", "arguments": {"gpu-memory-utilization": 0.3}, "runner": "pooling"}
     )
@@ -106,6 +111,33 @@ def test_two_engines_that_want_more_than_a_card_has_do_not_fit() -> None:
     alone = question.of_profile(SOURCES, profile, Adjustment())
     assert found["chat"].low.memory < alone["chat"].low.memory - 8 * GIB
     assert found["embedding"].ask.neighbours[0].name == "chat"
+
+
+def test_of_two_cards_the_one_with_the_greater_neighbours_decides() -> None:
+    shipped = profiles.load(CONTENT.profiles, "l40sx2")
+    found = question.of_profile(SOURCES, shipped, Adjustment())
+    (beside,) = found["chat"].ask.neighbours
+    assert [one.name for one in found["embedding"].ask.neighbours] == ["chat"]
+    # The embedder does not start where less than its share is free, whatever it takes then.
+    assert beside.low < 2 * GIB < beside.high == ceil(45_000 * MIB * 0.07)
+    serving = {
+        name: one.model_copy(update={"gpus": (1,)}) if name != "chat" else one
+        for name, one in shipped.serving.items()
+    }
+    crowded = shipped.model_copy(update={"serving": serving})
+    found = question.of_profile(SOURCES, crowded, Adjustment())
+    assert {one.name for one in found["chat"].ask.neighbours} == {"embedding", "rerank"}
+
+
+def test_a_profile_is_asked_for_what_it_promises_unless_somebody_asks_for_other() -> None:
+    profile = profiles.load(CONTENT.profiles, "l40sx1")
+    assert profile.capacity is not None
+    chat = question.of_profile(SOURCES, profile, Adjustment())["chat"]
+    assert chat.ask.concurrency == profile.capacity.concurrency
+    other = question.of_profile(SOURCES, profile, Adjustment(context=2048))["chat"]
+    assert (other.ask.concurrency, other.context) == (None, 2048)
+    more = question.of_profile(SOURCES, profile, Adjustment(concurrency=60))["chat"]
+    assert (more.ask.concurrency, more.fits) == (60, False)
 
 
 def test_frozen_memory_for_contexts_is_taken_as_it_is() -> None:
@@ -410,7 +442,11 @@ def test_a_context_in_fp8_is_advised_where_it_is_enough() -> None:
 
 
 def test_fewer_requests_are_advised_where_room_for_them_is_what_lacks() -> None:
-    profile: Profile = profiles.load(CONTENT.profiles, "h100x2")
+    shipped: Profile = profiles.load(CONTENT.profiles, "h100x2")
+    chat = shipped.serving["chat"]
+    tuned = {key: value for key, value in chat.arguments.items() if key != FROZEN}
+    alone = {"chat": chat.model_copy(update={"arguments": tuned})}
+    profile = shipped.model_copy(update={"serving": alone, "capacity": None})
     adjust = Adjustment(arguments=(("max-num-seqs", 1024), ("gpu-memory-utilization", 0.52)))
     found = question.of_profile(SOURCES, profile, adjust)["chat"]
     assert found.may_fit
