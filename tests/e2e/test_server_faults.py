@@ -192,6 +192,8 @@ def test_a_later_release_goes_on_and_says_what_is_wrong_when_the_disk_fills_up(
 ) -> None:
     """What was left lying is that of an earlier release, whose command line was another one."""
     wait_until(lambda: operator.tries(*RECOVER).code == 0, 120, "a box that nobody holds")
+    (left,) = operator.types("history", "--json").json
+    assert left["reason"] == "interrupted while staging"
     with contextlib.ExitStack() as stack:
 
         def fills() -> None:

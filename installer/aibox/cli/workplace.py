@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 SERVER_ROOT = Path("/var/lib/aibox")
 """Where the box of a host lies; that of a user lies in his own data folder."""
-_RECORD = "record.jsonl"
+_MARKS = ("record.jsonl", "journal/intent.json")
+"""What a box has: any, and one whose first installation was cut off."""
 
 
 def workplace(report: Report, profile: str | None = None) -> Workplace:
@@ -67,12 +68,17 @@ def box_root(*, server: bool = False) -> Path:
     if named:
         return Path(named).expanduser().absolute()
     around = content.find().root.parent
-    if around.name == "programs" and (around.parent / _RECORD).exists():
+    if around.name == "programs" and _is_begun(around.parent):
         return around.parent
     if server:
         return SERVER_ROOT
     data = os.environ.get("XDG_DATA_HOME")
     base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
     own = base / "aibox"
-    theirs = not (own / _RECORD).exists() and os.access(SERVER_ROOT / _RECORD, os.W_OK)
+    theirs = not _is_begun(own) and _is_begun(SERVER_ROOT, os.W_OK)
     return SERVER_ROOT if theirs else own
+
+
+def _is_begun(root: Path, mode: int = os.F_OK) -> bool:
+    """Whether there is a box, of which this user has the `mode` of access."""
+    return any(os.access(root / mark, mode) for mark in _MARKS)

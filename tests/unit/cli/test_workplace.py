@@ -83,9 +83,13 @@ def test_what_a_packager_types_is_typed_in_a_checkout(box: Path, words: str) -> 
     assert told == f"'{box}/bin/aibox' history; its maker: ./aibox {words}"
 
 
-def test_a_program_in_a_box_means_that_box(box: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mark", ["record.jsonl", "journal/intent.json"])
+def test_a_program_in_a_box_means_that_box_even_if_its_first_installation_was_cut_off(
+    box: Path, mark: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AIBOX_HOME")
-    (box / "record.jsonl").write_text("")
+    (box / mark).parent.mkdir(exist_ok=True)
+    (box / mark).write_text("")
     assert workplace.box_root() == box
 
 
