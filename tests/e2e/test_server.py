@@ -100,6 +100,36 @@ def test_a_reload_of_systemd_harms_nothing(operator: Operator, installed: Done) 
     assert operator.asks("/healthz")[0] == 200
 
 
+def test_the_engine_is_measured_by_its_makers_own_client(
+    operator: Operator, installed: Done, figure: Callable[[str], None]
+) -> None:
+    begun = time.monotonic()
+    done = operator.types("bench", "--quick", "--concurrency", "2", "--json")
+    assert done.longest_silence < 6
+    fresh, shared = done.json["measured"]
+    kinds = (fresh["load"]["shape"]["kind"], shared["load"]["shape"]["kind"])
+    assert kinds == ("fresh", "shared-prefix")
+    for one in (fresh, shared):
+        assert (one["completed"], one["failed"]) == (one["load"]["requests"], 0)
+        assert one["written_per_s"] > 0
+    key = operator.runs("cat", f"{BOX}/secrets/chat-api-key").out.strip()
+    assert key
+    assert key not in done.out + done.err
+    figure(f"bench --quick of one concurrency: {time.monotonic() - begun:.1f} s")
+
+
+def test_the_start_of_the_engine_is_as_computed(operator: Operator, installed: Done) -> None:
+    told = operator.types("calibrate", "--json").json
+    rows = {row["what"]: row for row in told["rows"]}
+    assert told["predicted"] == ""
+    assert rows["memory for contexts, GiB a GPU"]["measured"] == 1.0
+    exact = rows["tokens of context, from the memory that was found"]
+    assert exact["low"] == exact["high"] == exact["measured"]
+    assert "kv_cache_gib" in told["why_not"], "a processor has nothing to freeze"
+    assert len(told["throughput"]) == 2
+    assert operator.status()["calibration"].startswith("valid")
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_killed_service_comes_back(operator: Operator, installed: Done, service: str) -> None:
     operator.runs("docker", "kill", operator.containers()[service])
@@ -136,6 +166,14 @@ def test_another_tuning_value_restarts_only_who_reads_it(
     operator.types("upgrade", "--bundle", f"{MEDIUM}/{tuned}", "--yes")
     after = operator.containers()
     assert {name for name in SERVICES if before[name] != after[name]} == {"web"}
+
+
+def test_the_upgrade_was_held_against_the_speed_of_the_release_before(
+    tuned: str, operator: Operator, installed: Done
+) -> None:
+    gate = operator.status()["last_gate"]
+    assert gate["passed"]
+    assert "tokens/s written" in gate["throughput"]
 
 
 def test_rollback_by_hand_serves_the_earlier_release(operator: Operator, installed: Done) -> None:

@@ -119,6 +119,7 @@ def admitted(capacity: Capacity, engine: Engine) -> float:
 
 def answer(subject: Subject, ask: Ask) -> Answer:
     """Compute. Raises `BadUsage` (`fit-context-too-long` and what the parts raise)."""
+    subject = _computed_in(subject, ask.dtype)
     shape, engine = subject.shape, ask.engine
     context = context_of(shape, engine)
     blocked, told = _on_cards(shape, ask)
@@ -145,6 +146,22 @@ def answer(subject: Subject, ask: Ask) -> Answer:
         notes=(*ask.cards.notes, *told, *_of_release(ask.release)),
         pool=pool,
         load=load,
+    )
+
+
+def _computed_in(subject: Subject, dtype: str) -> Subject:
+    """The model with numbers of 32 bits where the engine is told to compute in them.
+
+    Told nothing it takes 16, whatever the files have.
+    """
+    if dtype not in ("float32", "float"):
+        return subject
+    shape, found = subject.shape, subject.weights
+    kept = shape.dtype == "float32" or shape.quantised is not None
+    return replace(
+        subject,
+        shape=replace(shape, number_bytes=4, dtype="float"),
+        weights=found if kept else replace(found, total=2 * found.total),
     )
 
 

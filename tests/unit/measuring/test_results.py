@@ -1,0 +1,86 @@
+"""What an upgrade is held against, and what it may lose."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aibox.measuring import results
+from aibox.measuring.basis import Basis
+from aibox.measuring.load import Kind, Load, Measured, Shape, Spread
+from aibox.measuring.results import Results
+
+BASIS = Basis(engine="e" * 64, model="d" * 64, hardware=("a card",), arguments={})
+MIDDLE = Spread(p50=1.0, p95=2.0)
+
+
+def measured(per_s: float, many: int = 4, kind: Kind = Kind.SHARED, failed: int = 0) -> Measured:
+    shape = Shape(kind=kind, shared=100, own=10, answer=10)
+    return Measured(
+        load=Load(shape=shape, concurrency=many, requests=32),
+        completed=32 - failed,
+        failed=failed,
+        seconds=1.0,
+        written_per_s=per_s,
+        all_per_s=per_s,
+        answers_per_s=1.0,
+        first_token=MIDDLE,
+        token=MIDDLE,
+        answer=MIDDLE,
+    )
+
+
+def of(*found: Measured) -> Results:
+    return Results(
+        version=1,
+        made=datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC),
+        release="f" * 64,
+        generation=1,
+        profile="cpu",
+        basis=BASIS,
+        measured=found,
+    )
+
+
+def test_the_file_gives_back_what_was_written() -> None:
+    assert results.parse(results.dump(of(measured(5.0)))) == of(measured(5.0))
+
+
+@given(st.binary() | st.sampled_from([b"{}", b"[]", b"null", b"[" * 9999]))
+def test_a_file_that_is_no_result_is_none(data: bytes) -> None:
+    assert results.parse(data) is None
+
+
+def test_a_result_of_a_newer_program_is_none() -> None:
+    assert results.parse(results.dump(of().model_copy(update={"version": 2}))) is None
+
+
+@pytest.mark.parametrize(
+    ("many", "chosen"), [((1, 4, 16, 64), 16), ((1, 4), 4), ((32, 64), 32), ((), None)]
+)
+def test_the_gate_repeats_the_largest_load_that_does_not_take_long(
+    many: tuple[int, ...], chosen: int | None
+) -> None:
+    fresh = measured(1.0, 8, Kind.FRESH)
+    found = results.to_repeat(of(fresh, *(measured(1.0, one) for one in many)))
+    assert (found.load.concurrency if found else None) == chosen
+
+
+@given(st.floats(1, 1e6), st.floats(0, 1e6), st.floats(0, 99))
+def test_what_is_lost_decides(before: float, now: float, most: float) -> None:
+    enough, told = results.judged(measured(before), measured(now), most)
+    assert enough == (100 * (1 - now / before) <= most)
+    assert f"{before:.1f}" in told
+
+
+def test_a_request_without_an_answer_is_never_enough() -> None:
+    enough, told = results.judged(measured(10.0), measured(20.0, failed=2), 10)
+    assert not enough
+    assert "2 of 32 requests without an answer" in told
+
+
+def test_a_gain_is_called_more() -> None:
+    assert "50 % more" in results.judged(measured(10.0), measured(15.0), 0)[1]
