@@ -142,7 +142,7 @@ def _write_profile(path: Path, images: Mapping[str, str]) -> None:
     frame = text[: text.index("[serving.chat]")] + "{parts}" + text[text.index("[gate]") :]
     for key, value in (
         *(("memory_mib_min", 4000), ("memory_mib_recommended", 8000)),
-        *(("disk_mib_min", 8000), ("inodes_min", 20000)),
+        *(("disk_mib_min", 8000), ("inodes_min", 20000), ("context_tokens", 16384)),
     ):
         frame = re.sub(rf"^{key} = \d+", f"{key} = {value}", frame, flags=re.MULTILINE)
     wishes = [
