@@ -24,7 +24,7 @@ from aibox.box.store import Store
 from aibox.errors import AiboxError, Failed, Fault
 from aibox.fit import cards, catalogue, question
 from aibox.fit.answer import Answer
-from aibox.fit.engine import GIB, STAGES
+from aibox.fit.engine import GIB, MIB, STAGES
 from aibox.measuring import basis, calibration, load, metrics, results, start_log
 from aibox.measuring.basis import FROZEN, SERVICE
 from aibox.measuring.calibration import Calibration
@@ -61,14 +61,13 @@ def calibrate(place: Workplace) -> Calibrated:
     `engine-start-unknown`, and what Docker raises).
     """
     with _holding(place) as (store, now):
-        serving = basis.serving_of(now.release)
         engine = container()
         place.say("calibrate", "reading what the engine said when it started")
         started = start_log.parse(engine.log())
         if started.tokens is None:
             raise _start_unknown()
         told = metrics.parse(engine.metrics())
-        made = _calibration(place, store, now, serving, started, told)
+        made = _calibration(place, store, now, engine.container.started, started, told)
         before = read_calibration(store)
         path = _publish(store, CALIBRATION, calibration.dump(made))
         return Calibrated(made, path, calibration.stale(before, made.basis) if before else ())
@@ -78,18 +77,23 @@ def _calibration(
     place: Workplace,
     store: Store,
     now: Current,
-    serving: Serving,
+    since: float,
     started: start_log.Started,
     told: metrics.Metrics,
 ) -> Calibration:
     place.say("calibrate", "computing what aibox fit says of it")
+    serving = basis.serving_of(now.release)
     found, unknown = _predict(place, store, now, started.engine)
-    frozen = serving.arguments.get(FROZEN)
-    given = serving.kv_cache_gib * GIB if serving.kv_cache_gib else frozen
-    freeze, why_not = calibration.to_freeze(started, gpus=bool(serving.gpus), frozen=frozen)
+    fixed = serving.arguments.get(FROZEN)
+    given = serving.kv_cache_gib * GIB if serving.kv_cache_gib else fixed
     mine = basis.of_release(now.release, hardware(serving))
-    measured = read_results(store, now.release.id)
-    holds = measured is not None and not basis.differences(measured.basis, mine)
+    measured = _of_basis(store, now.release.id, mine)
+    free = tuple(one and one * MIB for one in _free_mib(serving))
+    # Only what was asked since this start has shown how much it takes.
+    loaded = measured is not None and measured.made.timestamp() >= since
+    freeze, why_not = calibration.to_freeze(
+        started, gpus=bool(serving.gpus), frozen=fixed, free=free if loaded else None
+    )
     return Calibration(
         version=calibration.VERSION,
         made=_now(),
@@ -99,12 +103,24 @@ def _calibration(
         basis=mine,
         started=started,
         metrics=told,
-        rows=calibration.compare(found, started, told, given),
+        rows=calibration.compare(found, started, told, given, free),
         predicted=unknown,
         freeze=freeze,
         why_not=why_not,
-        throughput=measured.measured if measured is not None and holds else (),
+        throughput=measured.measured if measured is not None else (),
     )
+
+
+def _of_basis(store: Store, release: str, mine: basis.Basis) -> Results | None:
+    """What was measured of a release, where it holds for what runs now."""
+    found = read_results(store, release)
+    return None if found is None or basis.differences(found.basis, mine) else found
+
+
+def _free_mib(serving: Serving) -> tuple[int | None, ...]:
+    """Of each GPU that the engine has; nothing on a processor."""
+    here = gpus.detect().gpus if serving.gpus else ()
+    return gpus.free_mib([here[index] for index in serving.gpus if index < len(here)])
 
 
 def _predict(

@@ -69,15 +69,16 @@ class DoubleOfDocker:
     metrics: str = METRICS
     written_per_s: float = 100.0
     state: str = "running"
+    started: float = 5.0
     ends: list[int] = field(default_factory=list)
     commands: list[tuple[str, ...]] = field(default_factory=list)
     _result: str = ""
 
     def containers(self, _project: str) -> tuple[Container, ...]:
-        return (Container("c1", "chat", {}, "sha256:x", self.state, started=5.0),)
+        return (Container("c1", "chat", {}, "sha256:x", self.state, started=self.started),)
 
     def log_since(self, _container: str, since: float, _most: int) -> str:
-        assert since == 5.0
+        assert since == self.started
         return self.log
 
     def execute(self, _container: str, command: Sequence[str], _timeout_s: float) -> Ended:
@@ -93,10 +94,16 @@ class DoubleOfDocker:
 
     def _bench(self, words: tuple[str, ...]) -> Ended:
         asked = int(words[words.index("--num-prompts") + 1])
-        told = {"completed": asked, "failed": 0, "output_throughput": self.written_per_s}
+        told = {"completed": self.answered(asked), "failed": asked - self.answered(asked)}
+        told |= {"output_throughput": self.written_per_s}
         self._result = json.dumps({**RESULT, **told})
         code = self.ends.pop(0) if self.ends else 0
         return Ended(code, "", "something went wrong" if code else "")
+
+    @staticmethod
+    def answered(asked: int) -> int:
+        """How many of so many requests get an answer."""
+        return asked
 
     @property
     def benched(self) -> list[tuple[str, ...]]:
@@ -111,6 +118,7 @@ class MeasuredBox:
     root: Path
     docker: DoubleOfDocker
     machine: Machine = MACHINE
+    free_mib: int | None = 3072
     said: list[str] = field(default_factory=list)
 
     @property
@@ -155,6 +163,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch, **docker: Any) -> Measured
     made = MeasuredBox(root, DoubleOfDocker(**docker))
     monkeypatch.setattr(measure, "DockerEngine", lambda: made.docker)
     monkeypatch.setattr(measure.gpus, "detect", lambda: made.machine)
+    monkeypatch.setattr(measure.gpus, "free_mib", lambda found: (made.free_mib,) * len(found))
     return made
 
 

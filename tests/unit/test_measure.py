@@ -53,12 +53,40 @@ def test_on_gpus_it_proposes_what_the_engine_would_freeze(box: MeasuredBox) -> N
     assert not weights.within, "the log is of another model, and that must be seen"
 
 
-def test_what_is_frozen_already_is_not_proposed_again(box: MeasuredBox) -> None:
-    box.serve(release(ON_GPU + "kv-cache-memory-bytes = 77\n", hardware=HARDWARE))
+def frozen(box: MeasuredBox, count: int = 40 << 30) -> None:
+    """A release that fixes the memory for contexts, as the project's profiles with GPUs do."""
+    box.docker.metrics = ""
+    text = f"{ON_GPU}kv-cache-memory-bytes = {count}\n"
+    box.serve(release(text, hardware=HARDWARE))
+
+
+def test_what_stays_free_under_load_decides_where_the_memory_is_fixed(box: MeasuredBox) -> None:
+    frozen(box)
     found = measure.calibrate(box.place).calibration
-    assert found.freeze is None
-    assert "= 77 already" in found.why_not
+    assert (found.freeze, "./aibox bench" in found.why_not) == (None, True)
+    measure.bench(box.place, [2], quick=True)
+    found = measure.calibrate(box.place).calibration
+    assert found.freeze == (40 << 30) + (2 << 30), "3 GiB are free, one stays so"
+    assert found.rows[-1].measured == 3.0
     assert "kv-cache-memory-bytes" not in json.dumps(found.basis.arguments)
+
+
+def test_a_card_that_is_too_full_gets_less(box: MeasuredBox) -> None:
+    frozen(box, 10 << 30)
+    measure.bench(box.place, [2], quick=True)
+    box.free_mib = 512
+    assert measure.calibrate(box.place).calibration.freeze == (10 << 30) - (512 << 20)
+    box.free_mib = 1024
+    assert "is what fits" in measure.calibrate(box.place).calibration.why_not
+    box.free_mib = None
+    assert "the driver does not say" in measure.calibrate(box.place).calibration.why_not
+
+
+def test_a_load_of_before_the_start_has_shown_nothing_of_it(box: MeasuredBox) -> None:
+    frozen(box)
+    made = measure.bench(box.place, [2], quick=True)
+    box.docker.started = made.made.timestamp() + 1
+    assert "./aibox bench" in measure.calibrate(box.place).calibration.why_not
 
 
 def test_a_model_that_nobody_can_compute_is_measured_all_the_same(

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,34 @@ def detect(
         root=os.geteuid() == 0,
         problems=tuple(problems),
     )
+
+
+def free_mib(
+    gpus: Sequence[Gpu], api: Callable[[], Api] = nvml, timeout_s: float = NVML_TIMEOUT_S
+) -> tuple[int | None, ...]:
+    """What nobody holds of the memory of each of these GPUs now; None where NVML does not say."""
+    answer: list[tuple[int | None, ...]] = []
+    thread = threading.Thread(target=lambda: answer.append(_free(gpus, api)), daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return answer[0] if answer else (None,) * len(gpus)
+
+
+def _free(gpus: Sequence[Gpu], api: Callable[[], Api]) -> tuple[int | None, ...]:
+    try:
+        library = api()
+        library.nvmlInit()
+    except Exception:
+        # Whatever ctypes or NVML raise: then nobody says.
+        return (None,) * len(gpus)
+    found = tuple(_tried(partial(_free_of, library, gpu), []) for gpu in gpus)
+    _tried(library.nvmlShutdown, [])
+    return found
+
+
+def _free_of(library: Api, gpu: Gpu) -> int:
+    handle = library.nvmlDeviceGetHandleByPciBusId(gpu.address.encode())
+    return int(library.nvmlDeviceGetMemoryInfo(handle).free) >> 20
 
 
 # -- without a driver ---------------------------------------------------------------------------

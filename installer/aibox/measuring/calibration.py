@@ -7,6 +7,7 @@ proposes to freeze is taken in by `aibox lock --calibration`, where people revie
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from pydantic import AwareDatetime, ValidationError
 
@@ -21,8 +22,12 @@ from aibox.measuring.start_log import Started
 from aibox.schema import Model
 
 VERSION = 1
+SPARE = GIB
+"""Bytes of each GPU that stay free: drivers and neighbours on the card differ from day to day."""
 _ROUNDING = 0.012
 """Memory is logged with two decimals of a GiB: so far, relatively, tokens may be off by it."""
+_STEP = 64 << 20
+_SAME = 0.02
 
 
 class Row(Model):
@@ -61,9 +66,17 @@ class Calibration(Model):
 
 
 def compare(
-    found: Answer | None, started: Started, metrics: Metrics, given: int | None
+    found: Answer | None,
+    started: Started,
+    metrics: Metrics,
+    given: int | None,
+    free: Sequence[int | None] = (),
 ) -> tuple[Row, ...]:
-    """What was computed beside what was measured; `given` are bytes that the profile fixed."""
+    """What was computed beside what was measured; `given` are bytes that the profile fixed.
+
+    `free` are the bytes that nobody holds of each GPU.
+    """
+    known = [one for one in free if one is not None]
     memory = metrics.cache_bytes or given or _bytes(started.cache_gib)
     held = None if memory is None else memory / GIB
     tokens = started.tokens or metrics.tokens
@@ -74,6 +87,7 @@ def compare(
         _row("tokens of context", predicted[2], tokens),
         _row("tokens of context, from the memory that was found", predicted[3], tokens),
         _row("requests of full length at once", predicted[4], started.concurrency),
+        _row("memory left free, GiB a GPU", None, min(known) / GIB if known else None),
     )
 
 
@@ -113,15 +127,38 @@ def _bytes(gib: float | None) -> int | None:
     return None if gib is None else int(gib * GIB)
 
 
-def to_freeze(started: Started, *, gpus: bool, frozen: object) -> tuple[int | None, str]:
-    """The bytes per GPU to freeze for contexts; without any, why not."""
+def to_freeze(
+    started: Started, *, gpus: bool, frozen: int | None, free: Sequence[int | None] | None
+) -> tuple[int | None, str]:
+    """The bytes per GPU to freeze for contexts; without any, why not.
+
+    `frozen` is what the release fixes already: the engine measures nothing then, and what stays
+    `free` of each GPU (bytes) under load decides; None when there was no load since the start.
+    """
     if not gpus:
         return None, "on a processor the profile's kv_cache_gib fixes the memory already"
     if frozen is not None:
-        return None, f"the release has {FROZEN} = {frozen} already"
+        return _from_what_is_free(frozen, free)
     if started.suggested is None or started.suggested <= 0:
         return None, "the engine's log does not say what it would freeze"
     return started.suggested, ""
+
+
+def _from_what_is_free(frozen: int, free: Sequence[int | None] | None) -> tuple[int | None, str]:
+    if free is None:
+        return None, (
+            f"the release fixes {FROZEN} = {frozen}, so the engine measured nothing itself; what "
+            "stays free under load tells more: ./aibox bench, then again: ./aibox calibrate"
+        )
+    known = [one for one in free if one is not None]
+    if len(known) < len(free) or not known:
+        return None, "the driver does not say what stays free of each GPU"
+    found = (frozen + min(known) - SPARE) // _STEP * _STEP
+    if found <= 0:
+        return None, f"nothing is left for contexts: of a GPU only {min(known)} bytes stay free"
+    if abs(found - frozen) <= _SAME * frozen:
+        return None, f"{FROZEN} = {frozen} of the release is what fits"
+    return found, ""
 
 
 def stale(found: Calibration, now: Basis) -> tuple[str, ...]:

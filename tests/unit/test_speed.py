@@ -1,0 +1,168 @@
+"""The gate and the speed of the release before. Engine and benchmark client are doubles."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import measured_box
+from aibox import measure, speed
+from aibox.measuring import results
+from aibox.record import Result
+from aibox.verdict import Verdict
+from measured_box import CARD, HARDWARE, ON_GPU, MeasuredBox, release
+
+BAD = Verdict(passed=False, reason="it cites another document")
+
+
+def asks(policy: str, most: float = 10) -> str:
+    return f'throughput_policy = "{policy}"\nthroughput_loss_max_percent = {most}\n'
+
+
+@pytest.fixture
+def box(place: Path, monkeypatch: pytest.MonkeyPatch) -> MeasuredBox:
+    """A box whose release of 100 tokens/s was measured."""
+    made = measured_box.make(place / "box", monkeypatch)
+    made.serve(release())
+    measure.bench(made.place, [2, 4], quick=True)
+    made.docker.commands.clear()
+    return made
+
+
+def upgrade(box: MeasuredBox, gate: str, before: Verdict = measured_box.GOOD, **more: Any) -> Any:
+    return box.serve(
+        release(gate=gate, **more), speed.guarded(box.place, box.store, lambda: before)
+    )
+
+
+def verdict(box: MeasuredBox) -> Verdict:
+    found = [one.gate for one in box.store.history.read().entries if one.gate is not None]
+    assert found[-1] is not None
+    return found[-1]
+
+
+def test_a_release_that_does_not_ask_is_not_measured(box: MeasuredBox) -> None:
+    changed = {"vllm": {"reference": "r.example/vllm:2"}}
+    upgrade(box, "", **changed)
+    assert (box.store.current(), box.docker.benched) == (2, [])
+    assert verdict(box).throughput == ""
+
+
+@pytest.mark.parametrize("policy", ["warn", "roll-back"])
+def test_what_is_fast_enough_serves_and_the_record_says_how_fast(
+    box: MeasuredBox, policy: str
+) -> None:
+    box.docker.written_per_s = 91.0
+    upgrade(box, asks(policy))
+    assert box.store.current() == 2
+    assert verdict(box).throughput == (
+        "91.0 tokens/s written, 100.0 before (shared-prefix, 4 at once): 9 % less"
+    )
+
+
+def test_what_is_too_slow_is_rolled_back_where_the_release_says_so(box: MeasuredBox) -> None:
+    box.docker.written_per_s = 80.0
+    outcome = upgrade(box, asks("roll-back"))
+    assert box.store.current() == 1
+    assert "20 % less; 10 % is allowed" in str(outcome.error())
+    failed, back = box.store.history.read().entries[-2:]
+    assert (failed.outcome, back.outcome) == (Result.FAILED, Result.ROLLED_BACK)
+    assert failed.reason.startswith("too slow: 80.0 tokens/s written")
+
+
+def test_what_is_too_slow_serves_with_a_word_where_the_release_says_that(
+    box: MeasuredBox,
+) -> None:
+    box.docker.written_per_s = 50.0
+    upgrade(box, asks("warn"))
+    assert box.store.current() == 2
+    assert verdict(box).throughput.startswith("too slow: 50.0 tokens/s written")
+    assert any("too slow" in line for line in box.said)
+
+
+def test_one_load_is_asked_and_it_is_the_one_of_before(box: MeasuredBox) -> None:
+    upgrade(box, asks("warn"))
+    (words,) = box.docker.benched
+    assert words[words.index("--max-concurrency") + 1] == "4"
+    assert "prefix_repetition" in words
+
+
+def test_what_the_gate_measured_is_what_the_next_upgrade_is_held_against(
+    box: MeasuredBox,
+) -> None:
+    box.docker.written_per_s = 95.0
+    upgrade(box, asks("warn"))
+    box.docker.written_per_s = 90.0
+    upgrade(box, asks("warn", 11))
+    assert "95.0 before" in verdict(box).throughput
+
+
+def test_a_gate_that_failed_already_asks_nothing_more(box: MeasuredBox) -> None:
+    upgrade(box, asks("roll-back"), BAD)
+    assert (box.store.current(), box.docker.benched) == (1, [])
+
+
+def test_a_release_that_was_never_measured_is_no_reason_to_go_back(box: MeasuredBox) -> None:
+    (box.root / measure.FOLDER / f"bench-{box.store.release(1)}.json").unlink()
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 2
+    assert verdict(box).throughput == (
+        "throughput not compared: the release before was not measured (aibox bench)"
+    )
+
+
+def test_other_hardware_is_not_compared(box: MeasuredBox) -> None:
+    box.machine = dataclasses.replace(box.machine, memory_mib=64000)
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 2
+    assert "on other hardware" in verdict(box).throughput
+
+
+def test_a_measurement_that_broke_is_no_reason_to_go_back(box: MeasuredBox) -> None:
+    box.docker.ends = [1]
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 2
+    assert verdict(box).throughput.startswith("throughput not measured: ")
+
+
+def test_a_load_that_never_ends_is_too_slow(box: MeasuredBox) -> None:
+    box.docker.ends = [124]
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 1
+
+
+def test_an_engine_that_answers_nobody_under_load_is_too_slow(
+    box: MeasuredBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measured_box.DoubleOfDocker, "answered", staticmethod(lambda _asked: 0))
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 1
+
+
+def test_another_engine_is_told_to_end_the_calibration(box: MeasuredBox) -> None:
+    measure.calibrate(box.place)
+    upgrade(box, "", vllm={"digest": "9" * 64})
+    assert any("the calibration counts no more" in line for line in box.said)
+
+
+def test_one_that_cannot_be_read_is_none(box: MeasuredBox) -> None:
+    path = box.root / measure.FOLDER / f"bench-{box.store.release(1)}.json"
+    path.write_bytes(b"{")
+    assert measure.read_results(box.store, box.store.release(1)) is None
+    assert results.parse(b"{") is None
+
+
+def test_on_gpus_their_names_are_compared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = measured_box.make(place / "gpus", monkeypatch)
+    box.serve(release(ON_GPU, hardware=HARDWARE))
+    measure.bench(box.place, [1], quick=True)
+    other = dataclasses.replace(CARD, name="NVIDIA A100 80GB PCIe")
+    box.machine = dataclasses.replace(box.machine, gpus=(other,))
+    box.serve(
+        release(ON_GPU, asks("warn"), HARDWARE),
+        speed.guarded(box.place, box.store, lambda: measured_box.GOOD),
+    )
+    assert "on other hardware" in verdict(box).throughput
