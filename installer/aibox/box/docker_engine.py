@@ -173,7 +173,7 @@ class DockerEngine:
         """What a container wrote since then (seconds since the epoch), its first `most` bytes."""
         with self._explaining():
             said = self._connect(ANSWER_TIMEOUT_S).logs(
-                container, since=since, stream=True, follow=False
+                container, since=max(since, 1.0), stream=True, follow=False
             )
             kept = bytearray()
             for piece in said:

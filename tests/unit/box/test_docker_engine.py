@@ -189,6 +189,26 @@ def test_last_lines_of_a_container(api: DockerApiDouble, engine: DockerEngine) -
     assert any("tail=2" in line for line in api.asked)
 
 
+def test_what_a_container_wrote_since_its_start_is_read_up_to_a_limit(
+    api: DockerApiDouble, engine: DockerEngine
+) -> None:
+    words = (b"one\n", b"two\n")
+    api.answers["GET /containers/c1/json"] = (200, {"Config": {"Tty": False}})
+    lines = b"".join(b"\1\0\0\0" + len(one).to_bytes(4, "big") + one for one in words)
+    api.answers["GET /containers/c1/logs"] = (200, lines)
+    assert engine.log_since("c1", 1767225600.5, 1000) == "one\ntwo\n"
+    assert engine.log_since("c1", 1767225600.5, 6) == "one\ntw"
+    asked = next(line for line in api.asked if "/logs" in line)
+    assert "since=1767225600.5" in asked
+    assert "follow=0" in asked
+
+
+def test_a_log_of_nobody_is_an_error(api: DockerApiDouble, engine: DockerEngine) -> None:
+    with pytest.raises(Failed) as caught:
+        engine.log_since("absent", 0.0, 1000)
+    assert caught.value.reference == "docker-refused"
+
+
 def test_without_docker_its_absence_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

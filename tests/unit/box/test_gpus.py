@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from aibox.box import gpus
-from aibox.hardware import Fabric, Machine
+from aibox.hardware import Fabric, Gpu, Machine
 from machines import A100_PCIE, A100_SXM, add_pci_device
 
 GPU = "0x030200"
@@ -38,7 +38,7 @@ class DoubleNvml:
                 raise NvmlRefusal(f"{name} refused")
             return {
                 "nvmlDeviceGetHandleByPciBusId": lambda: arguments[0],
-                "nvmlDeviceGetMemoryInfo": lambda: SimpleNamespace(total=81920 << 20),
+                "nvmlDeviceGetMemoryInfo": lambda: SimpleNamespace(total=81920 << 20, free=3 << 30),
                 "nvmlDeviceGetMigMode": lambda: [self.mig, self.mig],
                 "nvmlDeviceGetName": lambda: b"Card" if self.names is bytes else "Card",
                 "nvmlDeviceGetUUID": lambda: "GPU-1",
@@ -185,3 +185,22 @@ def test_switches_of_nvlink_5_are_told_by_their_vital_data(
 def test_vital_data_that_cannot_be_read_is_said(host: Path) -> None:
     (host / "sys/class/infiniband/mlx5_0/device/vpd").mkdir(parents=True)
     assert "not known" in detect(host, None).problems[0]
+
+
+def test_what_nobody_holds_of_each_gpu_is_told() -> None:
+    found = [Gpu("0000:17:00.0", "10de:20b5"), Gpu("0000:ca:00.0", "10de:20b2")]
+    assert gpus.free_mib(found, lambda: DoubleNvml()) == (3072, 3072)
+    assert gpus.free_mib([], lambda: DoubleNvml()) == ()
+
+
+@pytest.mark.parametrize("refused", ["nvmlInit", "nvmlDeviceGetMemoryInfo"])
+def test_what_nvml_does_not_say_is_unknown(refused: str) -> None:
+    double = DoubleNvml(refuses=frozenset({refused}))
+    assert gpus.free_mib([Gpu("0000:17:00.0", "10de:20b5")], lambda: double) == (None,)
+
+
+def test_an_nvml_that_never_says_what_is_free_is_not_waited_for() -> None:
+    silent = threading.Event()
+    found = gpus.free_mib([Gpu("0000:17:00.0", "10de:20b5")], silent.wait, timeout_s=0.05)
+    silent.set()
+    assert found == (None,)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,25 @@ def test_a_check_does_not_go_with_an_upgrade(content: Content) -> None:
     with pytest.raises(BadUsage) as caught:
         command.lock(check=True, upgrade=["one"])
     assert caught.value.hint.endswith("./aibox lock --upgrade one")
+
+
+def test_a_calibration_goes_into_its_profile_and_is_locked(
+    content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    @contextmanager
+    def adopted(_content: Content, file: Path) -> Iterator[str]:
+        assert file == Path("calibration.json")
+        yield "local"
+
+    monkeypatch.setattr(command.adopting, "adopted", adopted)
+    monkeypatch.setattr(locking, "run", lambda _c, found, *_, **__: names.extend(found) or ())
+    command.lock(calibration=Path("calibration.json"))
+    assert names == ["local"]
+
+
+def test_a_check_does_not_go_with_a_calibration(content: Content) -> None:
+    with pytest.raises(BadUsage) as caught:
+        command.lock(check=True, calibration=Path("c.json"))
+    assert caught.value.reference == "check-and-calibration"
