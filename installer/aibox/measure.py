@@ -154,11 +154,15 @@ def bench(place: Workplace, concurrencies: Sequence[int], *, quick: bool) -> Res
     (`engine-not-running`, `bench-…`, and what Docker raises).
     """
     with _holding(place) as (store, now):
-        context = basis.serving_of(now.release).arguments.get("max-model-len")
-        limit = context if isinstance(context, int) and context > 0 else None
-        shapes = load.shapes(now.release.tuning, limit, quick=quick)
+        shapes = load.shapes(now.release.tuning, context_of(now.release), quick=quick)
         asked = load.loads(shapes, concurrencies, quick=quick)
         return keep(store, now, measure(place, now.release, asked, "bench"))
+
+
+def context_of(release: Release) -> int | None:
+    """The longest request in tokens, None where the release leaves it to the model."""
+    found = basis.serving_of(release).arguments.get("max-model-len")
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def measure(

@@ -14,7 +14,6 @@ from aibox.errors import AiboxError
 from aibox.measuring import results
 from aibox.measuring.basis import SERVICE
 from aibox.measuring.load import Measured
-from aibox.measuring.results import Results
 from aibox.plan import Current
 from aibox.prepare import Workplace, require_current
 from aibox.profile import ThroughputPolicy
@@ -48,12 +47,14 @@ def _judged(place: Workplace, store: Store, now: Current, verdict: Verdict) -> V
     policy = now.release.gate.throughput_policy
     if policy is ThroughputPolicy.OFF or SERVICE not in now.release.serving:
         return verdict
-    before, unknown = _before(store, now)
+    earlier = _release_before(store, now)
+    if earlier is None:
+        return verdict
+    before, unknown = _before(store, now, earlier)
     if before is None:
-        told = f"throughput not compared: {unknown}"
-        place.say("gate", told)
-        return verdict.model_copy(update={"throughput": told})
-    enough, told = _compared(place, store, now, before)
+        enough, told = True, f"throughput not compared: {unknown}"
+    else:
+        enough, told = _compared(place, store, now, before)
     place.say("gate", told)
     if enough or policy is ThroughputPolicy.WARN:
         return verdict.model_copy(update={"throughput": told})
@@ -75,19 +76,25 @@ def _compared(place: Workplace, store: Store, now: Current, before: Measured) ->
     return enough, told if enough else f"too slow: {told}; {most:g} % is allowed"
 
 
-def _before(store: Store, now: Current) -> tuple[Measured | None, str]:
+def _before(store: Store, now: Current, release: str) -> tuple[Measured | None, str]:
     """What to hold it against; without it, why there is nothing."""
-    known = _results_before(store, now)
+    known = measure.read_results(store, release)
     if known is None:
         return None, "the release before was not measured (aibox bench)"
     if known.basis.hardware != measure.hardware(now.release.serving[SERVICE]):
         return None, "the release before was measured on other hardware"
     found = results.to_repeat(known)
-    return found, "" if found else "the release before was not asked about documents"
+    if found is None:
+        return None, "the release before was not asked about documents"
+    limit = measure.context_of(now.release)
+    if limit is not None and found.load.shape.longest > limit:
+        return None, f"the load of before does not fit into {limit} tokens"
+    return found, ""
 
 
-def _results_before(store: Store, now: Current) -> Results | None:
+def _release_before(store: Store, now: Current) -> str | None:
+    """The release that passed its gate last, None before the first."""
     for entry in reversed(store.history.read().entries):
         if entry.gate is not None and entry.gate.passed and entry.generation != now.generation:
-            return measure.read_results(store, entry.release)
+            return entry.release
     return None

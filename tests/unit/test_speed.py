@@ -121,6 +121,21 @@ def test_other_hardware_is_not_compared(box: MeasuredBox) -> None:
     assert "on other hardware" in verdict(box).throughput
 
 
+def test_a_first_installation_has_nothing_to_be_held_against(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = measured_box.make(place / "first", monkeypatch)
+    upgrade(first, asks("roll-back"))
+    assert (first.store.current(), verdict(first).throughput) == (1, "")
+
+
+def test_a_load_that_the_new_engine_cannot_take_is_not_compared(box: MeasuredBox) -> None:
+    serving = measured_box.CHAT.replace("16384", "256")
+    upgrade(box, asks("roll-back"), serving=serving)
+    assert (box.store.current(), box.docker.benched) == (2, [])
+    assert "does not fit into 256 tokens" in verdict(box).throughput
+
+
 def test_a_measurement_that_broke_is_no_reason_to_go_back(box: MeasuredBox) -> None:
     box.docker.ends = [1]
     upgrade(box, asks("roll-back"))

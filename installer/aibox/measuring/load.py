@@ -49,6 +49,11 @@ class Shape(Model):
     own: Annotated[int, Field(ge=1)]
     answer: Annotated[int, Field(ge=1)]
 
+    @property
+    def longest(self) -> int:
+        """All of it in the engine, with the chat template around."""
+        return self.shared + self.own + self.answer + TEMPLATE_TOKENS
+
 
 class Load(Model):
     """So many requests of a shape, so many of them at once."""
