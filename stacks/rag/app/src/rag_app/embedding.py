@@ -13,6 +13,10 @@ from rag_app.errors import EmbeddingFailed
 from rag_app.key_file import read_key
 
 BATCH = 64
+MAX_CHARACTERS = 8000
+"""Of a text, what is beyond is left out: an endpoint refuses what is longer than its model reads
+(8192 tokens for bge-m3, which makes no more than one of a character), and a document with an
+endless heading would be tried for ever."""
 _INGEST_TIMEOUT_S = 120.0
 _QUESTION_TIMEOUT_S = 5.0
 
@@ -64,7 +68,8 @@ class EmbeddingClient:
         await self._async.aclose()
 
     def _body(self, texts: Sequence[str]) -> bytes:
-        return orjson.dumps({"model": self._config.model, "input": list(texts)})
+        read = [text[:MAX_CHARACTERS] for text in texts]
+        return orjson.dumps({"model": self._config.model, "input": read})
 
     def _vectors(self, response: httpx.Response, number: int) -> list[tuple[float, ...]]:
         if response.status_code != httpx.codes.OK:

@@ -12,6 +12,9 @@ from rag_app.config import Rerank
 from rag_app.errors import RerankFailed
 from rag_app.key_file import read_key
 
+MAX_CHARACTERS = 8000
+"""Of a question and a text together; of the text, what is beyond is left out. An endpoint refuses
+all texts where one is longer than its model reads."""
 # A part of the box is connected at once or not at all.
 _CONNECT_TIMEOUT_S = 1.0
 
@@ -38,7 +41,9 @@ class RerankClient:
 
     async def scores(self, question: str, texts: Sequence[str]) -> list[float]:
         """A number in 0..1 for each text, in their order; raises `RerankFailed`."""
-        body = {"model": self._config.model, "query": question, "documents": list(texts)}
+        left = max(0, MAX_CHARACTERS - len(question))
+        read = [text[:left] for text in texts]
+        body = {"model": self._config.model, "query": question, "documents": read}
         try:
             response = await self._client.post(self._url, content=orjson.dumps(body))
         except httpx.TimeoutException as error:

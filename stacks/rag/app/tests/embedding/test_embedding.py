@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from rag_app.config import Embedding
-from rag_app.embedding import BATCH, EmbeddingClient
+from rag_app.embedding import BATCH, MAX_CHARACTERS, EmbeddingClient
 from rag_app.errors import ConfigError, EmbeddingFailed
 
 
@@ -52,6 +52,12 @@ def test_passages_are_embedded_in_batches_and_in_their_order() -> None:
         vectors = client(url).passages(texts)
     assert vectors == [(float(length), 1.0) for length in range(BATCH + 3)]
     assert endpoint.batches == [BATCH, 3]
+
+
+def test_no_text_is_longer_than_the_model_reads() -> None:
+    with serving(EndpointDouble().application()) as url:
+        (vector,) = client(url).passages(["x" * 100_000])
+    assert vector == (float(MAX_CHARACTERS), 1.0)
 
 
 def test_a_question_is_one_vector() -> None:

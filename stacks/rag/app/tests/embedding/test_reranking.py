@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from rag_app.config import Rerank
 from rag_app.errors import ConfigError, RerankFailed
-from rag_app.reranking import RerankClient
+from rag_app.reranking import MAX_CHARACTERS, RerankClient
 
 
 class EndpointDouble:
@@ -65,6 +65,13 @@ def test_scores_come_in_the_order_of_the_texts_and_lie_within_0_and_1() -> None:
     endpoint = EndpointDouble()
     assert scores(endpoint, ["xx", "x" * 30, ""]) == [0.2, 1.0, 0.0]
     assert endpoint.bodies == [{"model": "m", "query": "q", "documents": ["xx", "x" * 30, ""]}]
+
+
+def test_a_question_and_a_text_are_no_longer_than_the_model_reads() -> None:
+    endpoint = EndpointDouble()
+    scores(endpoint, ["x" * 100_000, "short"])
+    (body,) = endpoint.bodies
+    assert [len(text) for text in body["documents"]] == [MAX_CHARACTERS - len("q"), 5]  # type: ignore[attr-defined]
 
 
 def test_the_key_comes_from_a_file_that_is_closed(tmp_path: Path) -> None:
