@@ -88,7 +88,9 @@ class EmbeddingClient:
 
 
 def _headers(config: Embedding) -> dict[str, str]:
-    if config.api_key_file is None:
-        return {}
-    key = read_key(config.api_key_file, "embedding.api_key_file")
-    return {"authorization": f"Bearer {key}"}
+    # vLLM refuses a body whose type is not said.
+    headers = {"content-type": "application/json"}
+    if config.api_key_file is not None:
+        key = read_key(config.api_key_file, "embedding.api_key_file")
+        headers["authorization"] = f"Bearer {key}"
+    return headers

@@ -32,6 +32,8 @@ class EndpointDouble:
 
     async def __call__(self, request: Request) -> Response:
         body = await request.json()
+        if request.headers.get("content-type") != "application/json":  # As vLLM does.
+            return JSONResponse({"error": "Unsupported Media Type"}, 400)
         self.keys.append(request.headers.get("authorization"))
         assert body["model"] == "m"
         self.batches.append(len(body["input"]))

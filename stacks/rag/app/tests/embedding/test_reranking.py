@@ -29,6 +29,8 @@ class EndpointDouble:
 
     async def __call__(self, request: Request) -> Response:
         body = await request.json()
+        if request.headers.get("content-type") != "application/json":  # As vLLM does.
+            return JSONResponse({"error": "Unsupported Media Type"}, 400)
         self.bodies.append(body)
         self.keys.append(request.headers.get("authorization"))
         await asyncio.sleep(self.pause_s)
