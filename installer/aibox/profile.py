@@ -96,10 +96,25 @@ class Tuning(Model):
 
 
 class Embedding(Model):
-    """The embedding model a release carries: its name on the endpoint and its vector length."""
+    """The embedding model a release carries: its name on the endpoint and its vector length.
+
+    A cosine similarity is no evidence up to `similarity_floor` and full evidence from
+    `similarity_ceiling` on; without them the application's own values count.
+    """
 
     model: str
     dimension: Annotated[int, Field(ge=1, le=65536)]
+    similarity_floor: Annotated[float, Field(ge=-1, le=1)] | None = None
+    similarity_ceiling: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _floor_is_below_the_ceiling(self) -> Embedding:
+        ends = (self.similarity_floor, self.similarity_ceiling)
+        if ends == (None, None):
+            return self
+        if None in ends or ends[0] >= ends[1]:  # type: ignore[operator]
+            raise ValueError("similarity_floor and similarity_ceiling: both, the floor below")
+        return self
 
 
 class Rerank(Model):

@@ -196,10 +196,11 @@ def _digest_of(release: Release, role: Role) -> str:
 def _embedding(release: Release, site: Site) -> dict[str, object] | None:
     if release.embedding is None:
         return None
+    said = release.embedding.model_dump(mode="json", exclude_none=True)
     if url := composing.embedding_url(release, site):
         key = f"/run/secrets/{footing.key_of('embedding')}"
         own = {"url": url, "api_key_file": key, "in_box": True}
-        return {**release.embedding.model_dump(mode="json"), **own}
+        return {**said, **own}
     if site.embedding is None:
         raise BadUsage(
             "embedding-endpoint-missing",
@@ -208,7 +209,7 @@ def _embedding(release: Release, site: Site) -> dict[str, object] | None:
             hint="add [embedding] url to the site file, then: ./aibox plan --inventory FILE",
             fault=Fault.YOU,
         )
-    return {**release.embedding.model_dump(mode="json"), "url": site.embedding.url}
+    return {**said, "url": site.embedding.url}
 
 
 class _Templates:

@@ -198,6 +198,15 @@ def test_the_application_asks_the_box_itself() -> None:
     )
 
 
+def test_what_counts_as_evidence_is_the_releases_or_the_applications_own() -> None:
+    tuned = "dimension = 3\nsimilarity_floor = 0.5\nsimilarity_ceiling = 0.9"
+    for text, ends in ((FULL, (0.4, 0.8)), (FULL.replace("dimension = 3", tuned), (0.5, 0.9))):
+        made = stacks.rendered(stacks.release(text), SITE)
+        read = Config.model_validate(tomllib.loads(made.files["config/rag.toml"].decode()))
+        assert read.embedding is not None
+        assert (read.embedding.similarity_floor, read.embedding.similarity_ceiling) == ends
+
+
 def test_another_number_of_candidates_restarts_who_ranks_alone() -> None:
     after = stacks.rendered(stacks.release(FULL.replace("candidates = 30", "candidates = 20")))
     assert stacks.changed(stacks.rendered(stacks.release(FULL)), after) == {"web"}

@@ -82,6 +82,7 @@ def test_engines_share_a_gpu_only_when_each_says_how_much_of_it() -> None:
         ('[rerank]\nmodel = "order"\ncandidates = 30\n', "", r"\[rerank\] is missing"),
         ('[rerank]\nmodel = "order"', '[rerank]\nmodel = "other"', "is 'other', but"),
         ("candidates = 30", "candidates = 6", "more than tuning.top_k"),
+        ("dimension = 3", "dimension = 3\nsimilarity_floor = 0.5", "both, the floor below"),
     ],
 )
 def test_what_is_told_of_a_model_twice_is_the_same(old: str, new: str, problem: str) -> None:

@@ -89,7 +89,10 @@ def _entries(lock: ModelsLock) -> dict[str, dict[str, str]]:
         for name, value in tuning.model_dump(mode="json").items()
     }
     for profile, embedding in lock.embedding.items():
-        found[f"embedding.{profile}"] = {"": f"{embedding.model}, {embedding.dimension} values"}
+        found[f"embedding.{profile}"] = {
+            "": f"{embedding.model}, {embedding.dimension} values",
+            "similarity": f"{embedding.similarity_floor} to {embedding.similarity_ceiling}",
+        }
     for profile, rerank in lock.rerank.items():
         found[f"rerank.{profile}"] = {"": f"{rerank.model}, {rerank.candidates} passages"}
     for profile, serving in lock.serving.items():
