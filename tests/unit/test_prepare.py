@@ -14,8 +14,10 @@ from aibox import digest
 from aibox.bundle.layout import MANIFEST
 from aibox.choosing import ProfileMissing
 from aibox.content import Content
-from aibox.errors import AiboxError, ExitCode
+from aibox.errors import AiboxError, BadUsage, ExitCode, Fault
+from aibox.fit import loadable
 from aibox.prepare import Prepared, Wish, launcher, prepare
+from aibox.release import Release
 from small_bundle import Parts, Supplier
 from small_site import SmallSite, ends_with_a_command
 
@@ -58,6 +60,22 @@ def test_a_plan_is_made_without_a_box(site: SmallSite, supplier: Supplier) -> No
         assert found.material.provenance is not None
         assert found.material.provenance.bundle == bundle.made.bundle
     assert not site.root.exists()
+
+
+def test_a_model_that_its_engine_cannot_load_is_refused_before_anything_is_planned(
+    site: SmallSite, supplier: Supplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Path, str]] = []
+
+    def refuse(folder: Path, release: Release) -> None:
+        asked.append((folder, release.id))
+        raise BadUsage("model-not-loadable", "no", hint="./aibox fit --list", fault=Fault.UPSTREAM)
+
+    monkeypatch.setattr(loadable, "refuse_release", refuse)
+    bundle = supplier.bundle()
+    wish = site.wish(bundle.folder, roots=(supplier.root,))
+    assert refusal(site, wish).reference == "model-not-loadable"
+    assert asked == [(site.place.content.catalogue, bundle.release.id)]
 
 
 def test_a_generation_is_known_by_its_release_not_by_its_bundle(
