@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
@@ -74,23 +75,27 @@ class Person:
 
 def listen(command: list[str], folder: Path, surroundings: dict[str, str]) -> Done:
     """Run a command and note when it said something; standard output is read at the end."""
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=surroundings,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    # A file, because a pipe is full at 64 KiB and then makes the command wait.
+    with (
+        TemporaryFile("w+") as output,
+        subprocess.Popen(
+            command,
+            cwd=folder,
+            env=surroundings,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
         assert process.stderr is not None
-        assert process.stdout is not None
         said, lines, longest = time.monotonic(), [], 0.0
         for line in process.stderr:
             lines.append(line)
             longest, said = max(longest, time.monotonic() - said), time.monotonic()
-        out = process.stdout.read()
         code = process.wait(COMMAND_SECONDS)
+        output.seek(0)
+        out = output.read()
     return Done(code, out, "".join(lines), max(longest, time.monotonic() - said))
 
 
