@@ -61,6 +61,7 @@ def test_what_a_killed_maker_started_still_keeps_others_out(checkout: Checkout) 
     assert checkout.run().returncode == 7
 
 
+@pytest.mark.e2e  # beside other tests the word may come when all is made, each time
 def test_control_c_stops_it_with_a_word(checkout: Checkout) -> None:
     for _ in range(5):
         with checkout.start() as process:

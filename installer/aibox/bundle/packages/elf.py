@@ -33,7 +33,7 @@ def read(data: bytes) -> Elf:
     """What the file with these bytes needs; raises `NotElf` for damaged or foreign ones."""
     try:
         return _read(data)
-    except (struct.error, IndexError, UnicodeDecodeError) as error:
+    except (struct.error, IndexError, OverflowError, UnicodeDecodeError) as error:
         raise NotElf(str(error)) from error
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aibox.bundle.packages import elf
@@ -37,6 +37,7 @@ def test_other_files_are_no_elf(data: bytes) -> None:
 
 
 @given(st.integers(0, len(EXAMPLE) - 1), st.integers(0, 255))
+@example(place=39, value=128)
 @settings(max_examples=300, deadline=None)
 def test_damage_is_refused_or_read_but_never_breaks(place: int, value: int) -> None:
     damaged = bytearray(EXAMPLE)
