@@ -206,6 +206,7 @@ def test_the_events_of_the_pinned_ansible_are_recorded() -> None:
     assert (ROOT / "tests" / "assets" / f"ansible_events_{version('ansible-core')}.jsonl").is_file()
 
 
+@pytest.mark.e2e  # it reads every role for half a minute: too long for ./test
 def test_ansible_lint_finds_nothing_and_needs_no_network(tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9"
     programs = Path(sys.executable).parent

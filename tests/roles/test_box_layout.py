@@ -338,12 +338,14 @@ def test_the_unit_is_installed_enabled_left_alone_and_taken_away(
     assert runs.play(REMOVE, removal_variables(unit)).changed == 0
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_a_unit_that_does_not_run_is_taken_away_too(runs: Runs, systemd: Systemd) -> None:
     runs.play(PROVISION, variables(runs.folder / "box", systemd.unit))
     assert runs.play(REMOVE, removal_variables(systemd.unit)).changed == 1
     assert units_left(systemd.unit) == []
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_without_a_manager_nothing_is_left_that_would_enable_the_unit(
     runs: Runs, systemd: Systemd
 ) -> None:

@@ -130,6 +130,7 @@ def test_settings_that_must_be_fail_before_anything_changes(host: Host) -> None:
         host.play("settings", container_runtime_required=True, **wanted)
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_settings_are_merged_once_and_taken_out(host: Host) -> None:
     wanted = {"container_runtime_settings": {"features": {"cdi": True}}}
     assert host.play("settings", check=True, **wanted).changed == 1

@@ -42,6 +42,7 @@ def test_by_default_nothing_comes_and_the_report_says_where_cuda_lies(
     assert said(runs) == ("ok", "none; the engines have theirs in their images")
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_what_is_asked_for_comes_is_tried_and_goes(runs: Runs, host: GpuHost) -> None:
     record, absent = host.state / "cuda.packages.json", Path("/nowhere/nvcc")
     given = {"cuda_packages": ["cuda-nvcc-13-0"], "cuda_programs": ["/bin/true", absent]}

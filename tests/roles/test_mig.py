@@ -63,6 +63,7 @@ def test_gpus_are_left_as_they_are_by_default(host: GpuHost, play: Play) -> None
     assert host.calls("nvidia-mig-parted") == []
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_gpus_in_use_are_left_alone(host: GpuHost, play: Play) -> None:
     host.says("users", "4711, /usr/bin/python3\n")
     with pytest.raises(Failed, match=r"4711, /usr/bin/python3.*\./aibox stop"):

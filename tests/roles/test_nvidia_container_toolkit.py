@@ -65,6 +65,7 @@ def bad(runs: Runs) -> dict[str, str]:
     return {one.check: one.status.value for one in found if one.status != "ok"}
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_changed_slices_are_listed_and_gpus_lost_after_a_reload_are_told(
     runs: Runs, host: GpuHost, play: Play
 ) -> None:

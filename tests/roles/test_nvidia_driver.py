@@ -125,6 +125,7 @@ def test_nouveau_and_switches_are_dealt_with_and_a_restart_is_only_reported(
     assert not [call for call in driver.host.calls("systemctl") if "reboot" in call]
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_enrolment_is_a_phase_of_its_own_that_asks_once(driver: Driver) -> None:
     key, asked = "var/lib/dkms/mok.pub", {"nvidia_driver_hash_file": driver.host.has("hash")}
     with pytest.raises(Failed, match="dkms generate_mok"):

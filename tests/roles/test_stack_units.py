@@ -86,6 +86,7 @@ def host(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> Host:
     return made
 
 
+@pytest.mark.e2e  # it plays several times: too long for ./test
 def test_units_go_where_no_systemd_runs(runs: Runs, host: Host) -> None:
     source = rendered(runs.folder / "box", runs.folder / "rendered")
     runs.play(
