@@ -21,7 +21,7 @@ from typing import Protocol
 from rag_app.config import Tuning
 from rag_app.conversation import Question, Turn
 from rag_app.engines.openai import Usage
-from rag_app.errors import EngineFailed
+from rag_app.errors import EngineBusy, EngineFailed
 from rag_app.interfaces import Extractor
 from rag_app.markers import MarkerFilter
 from rag_app.model import Answer, Citation, Passage
@@ -116,7 +116,10 @@ class Answerer:
         return self._model.name if self._model else EXTRACTIVE
 
     async def events(self, question: Question) -> AsyncGenerator[Event, None]:
-        """Answer `question`; raises `VectorsUnavailable` before the first event only."""
+        """Answer `question`; raises `VectorsUnavailable` before the first event only.
+
+        Raises `EngineBusy` before the first `Piece`.
+        """
         clock = _Clock()
         language = question.language or detect(question.text)
         asked, ranked = await self._search(question, language)
@@ -138,6 +141,8 @@ class Answerer:
                         yield piece
                 yield self._written(writing, language, clock, ranked.degraded)
                 return
+            except EngineBusy:
+                raise  # A little later there is an answer, which is better than quotes now.
             except EngineFailed as error:
                 yield Degraded(str(error))
                 reason = f"{error} {ranked.degraded}".rstrip()

@@ -50,6 +50,10 @@ class Server(_Section):
     only the box's own gateway can reach it. Then the gateway may also be the one that knows the
     names: `allowed_hosts = ["*"]`. `Host` must arrive as the browser sent it; no other header of
     a gateway is read.
+
+    Over `max_concurrent_answers` questions wait for their turn, at most `max_waiting_questions`
+    of them and each at most `max_wait_s`; who is over that too is told when to come back. When the
+    process is told to stop, answers in the works have `stop_grace_s` to end.
     """
 
     host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
@@ -57,7 +61,10 @@ class Server(_Section):
     behind_gateway: bool = False
     allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
     max_upload_bytes: int = 200 * 1024 * 1024
-    max_concurrent_answers: int = 32
+    max_concurrent_answers: Annotated[int, Field(ge=1, le=4096)] = 32
+    max_waiting_questions: Annotated[int, Field(ge=0, le=4096)] = 64
+    max_wait_s: Annotated[float, Field(ge=0, le=120)] = 15.0
+    stop_grace_s: Annotated[int, Field(ge=1, le=600)] = 5
 
     @model_validator(mode="after")
     def _closed_without_gateway(self) -> Server:

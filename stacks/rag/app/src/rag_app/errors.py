@@ -51,6 +51,14 @@ class EngineFailed(RagError):
     """The language model endpoint failed; the caller degrades to extractive."""
 
 
+class EngineBusy(EngineFailed):
+    """The endpoint works, but takes no more requests just now; it answers after `retry_after_s`."""
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class EmbeddingFailed(RagError):
     """The embedding endpoint failed; questions are searched by their words alone."""
 

@@ -16,8 +16,9 @@ from starlette.types import Receive, Scope, Send
 
 from rag_app.config import Engine
 from rag_app.conversation import Turn
+from rag_app.engines import openai
 from rag_app.engines.openai import OpenAIEngine, Usage
-from rag_app.errors import ConfigError, EngineFailed
+from rag_app.errors import ConfigError, EngineBusy, EngineFailed
 from rag_app.prompts import load
 
 DONE = b"data: [DONE]\n\n"
@@ -50,16 +51,21 @@ class StreamDouble(httpx.AsyncByteStream):
 class EndpointDouble:
     """An endpoint that answers every request in the same way and keeps what it was sent."""
 
-    def __init__(self, *blocks: bytes | float | Exception, status: int = 200) -> None:
+    def __init__(
+        self, *blocks: bytes | float | Exception, status: int = 200, after: str = ""
+    ) -> None:
         self.blocks = blocks
         self.status = status
+        self.after = after
         self.requests: list[httpx.Request] = []
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
         self.requests.append(request)
-        elsewhere = {"location": "http://elsewhere/v1"} if self.status == 307 else {}
-        return httpx.Response(self.status, stream=StreamDouble(self.blocks), headers=elsewhere)
+        headers = {"location": "http://elsewhere/v1"} if self.status == 307 else {}
+        if self.after:
+            headers["retry-after"] = self.after
+        return httpx.Response(self.status, stream=StreamDouble(self.blocks), headers=headers)
 
     def sent(self) -> dict[str, object]:
         body: dict[str, object] = orjson.loads(self.requests[0].content)
@@ -72,6 +78,7 @@ def ask(
     *,
     history: Sequence[Turn] = (),
     text: str = "The text.",
+    patience_s: float = 1.5,
     **settings: object,
 ) -> list[str | Usage]:
     async def work() -> list[str | Usage]:
@@ -81,6 +88,7 @@ def ask(
             config.tuning,
             load(config.prompts),
             connections=4,
+            patience_s=patience_s,
             transport=httpx.MockTransport(endpoint),
         )
         try:
@@ -209,3 +217,49 @@ def test_an_engine_without_url_is_a_wrong_setting(tmp_path: Path) -> None:
         OpenAIEngine(
             Engine(kind="openai", model="m"), config.tuning, load(config.prompts), connections=1
         )
+
+
+# What vLLM 0.32 answers over `max-num-queued-reqs`.
+FULL = b'{"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}}'
+LOADING = b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}'
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "after"),
+    [
+        (EndpointDouble(FULL, status=503), 1),
+        (EndpointDouble(b"wait", status=429), 1),
+        (EndpointDouble(b"wait", status=429, after="17"), 17),
+        (EndpointDouble(b"wait", status=503, after="999999"), openai.MAX_BUSY_RETRY_S),
+        (EndpointDouble(b"wait", status=503, after="0"), 1),
+    ],
+)
+def test_an_endpoint_that_is_full_is_asked_again_and_then_told_of(
+    tmp_path: Path, endpoint: EndpointDouble, after: int
+) -> None:
+    with pytest.raises(EngineBusy) as busy:
+        ask(tmp_path, endpoint)
+    assert busy.value.retry_after_s == after
+    assert len(endpoint.requests) == (2 if after == 1 else 1)
+
+
+def test_an_endpoint_that_was_full_for_a_moment_answers(tmp_path: Path) -> None:
+    class Full(EndpointDouble):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            self.status, self.blocks = (
+                (200, (delta("x", "stop"),)) if self.requests else (503, (FULL,))
+            )
+            return await super().__call__(request)
+
+    endpoint = Full()
+    assert ask(tmp_path, endpoint) == ["x"]
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize("body", [LOADING, b"<html>", b"[]", b'{"error":"x"}', b"x" * 100_000])
+def test_an_endpoint_that_is_away_is_not_waited_for(tmp_path: Path, body: bytes) -> None:
+    endpoint = EndpointDouble(body, status=503)
+    with pytest.raises(EngineFailed, match="HTTP 503") as failed:
+        ask(tmp_path, endpoint)
+    assert not isinstance(failed.value, EngineBusy)
+    assert len(endpoint.requests) == 1

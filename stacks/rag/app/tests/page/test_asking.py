@@ -11,7 +11,7 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
 from rag_app.config import Engine
-from rag_app.errors import EngineFailed, VectorsUnavailable
+from rag_app.errors import EngineBusy, EngineFailed, VectorsUnavailable
 from rag_app.interfaces import Readiness
 
 pytestmark = pytest.mark.browser
@@ -168,6 +168,37 @@ class TestWithAModelThatBreaksOff:
         assert "could not answer" in page.text(".notice")
         assert "It broke off." in page.text(".notice")
         assert page.text(".state") == "Quoted from the documents"
+
+
+class TestWithAFullBox:
+    """The page waits for its turn by itself, says so, and can be stopped."""
+
+    @pytest.fixture
+    def model(self) -> LanguageModelDouble:
+        return LanguageModelDouble([], EngineBusy("It is full.", 1))
+
+    def test_it_asks_again_and_is_answered(self, page: Page, model: LanguageModelDouble) -> None:
+        page.get("#question").send_keys(QUESTION + "\n")
+        page.wait(lambda: "asked again in 1 s" in page.text(".state"))
+        model.failure, model.pieces = None, ("Run aibox rollback ", "[1].")
+        page.wait(lambda: page.find(".body[aria-busy=false] button.marker"))
+        assert len(model.histories) == 2
+        assert not page.all(".answer.failed")
+
+    def test_it_does_not_ask_for_ever(self, page: Page, model: LanguageModelDouble) -> None:
+        page.get("#question").send_keys(QUESTION + "\n")
+        page.wait(lambda: "still busy" in page.text(".state"))
+        assert len(model.histories) == 4
+        model.failure, model.pieces = None, ("Run aibox rollback ", "[1].")
+        page.get(".state button").click()
+        page.wait(lambda: page.find(".body[aria-busy=false] button.marker"))
+
+    def test_waiting_can_be_stopped(self, page: Page, model: LanguageModelDouble) -> None:
+        page.get("#question").send_keys(QUESTION + "\n")
+        page.wait(lambda: "asked again" in page.text(".state"))
+        page.get("#stop").click()
+        page.wait(lambda: "Stopped" in page.text(".state"))
+        assert len(model.histories) == 1
 
 
 class TestWithAModelWithoutSources:

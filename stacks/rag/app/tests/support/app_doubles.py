@@ -21,7 +21,7 @@ from rag_app.interfaces import Extract, Readiness
 from rag_app.model import Citation, Document, DocumentState, Origin, Passage
 from rag_app.prompts import PromptTexts, load
 from rag_app.retrieval import Ranking
-from rag_app.web.admission import Admission
+from rag_app.web.server import admission
 from rag_app.web.services import Services
 
 RELEASE = "sha256:0123456789ab"
@@ -280,7 +280,7 @@ def make_box(
         vectors=vectors,  # type: ignore[arg-type]
         answerer=make_answerer(config, ranking, model, load(config.prompts)),
         uploads=uploads,
-        admission=Admission(config.server.max_concurrent_answers),
+        admission=admission(config.server),
     )
     return Box(services, library, searcher, vectors)
 

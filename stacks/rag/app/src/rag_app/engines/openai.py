@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import orjson
 
 from rag_app.config import Engine, Tuning
 from rag_app.conversation import Turn
-from rag_app.errors import ConfigError, EngineFailed
+from rag_app.errors import ConfigError, EngineBusy, EngineFailed
 from rag_app.key_file import read_key
 from rag_app.model import Passage
 from rag_app.prompts import PromptTexts
@@ -33,6 +33,11 @@ MAX_LINE_BYTES = 1024 * 1024
 MAX_CHARACTERS_PER_TOKEN = 32
 # The end of the response follows its last event at once; reading it keeps the connection usable.
 DRAIN_TIMEOUT_S = 0.25
+# An endpoint that is full is asked again within this time; then the question is given back.
+BUSY_PATIENCE_S = 10.0
+BUSY_RETRY_S = 1
+MAX_BUSY_RETRY_S = 60
+MAX_ERROR_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,7 @@ class OpenAIEngine:
     """Streams chat completions. One shared client; `close` it at the end.
 
     `timeout_s` of the settings is the longest silence that is borne: before the first piece,
-    and between two pieces.
+    and between two pieces. For `patience_s` an endpoint that is full is asked again.
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class OpenAIEngine:
         prompts: PromptTexts,
         *,
         connections: int,
+        patience_s: float = BUSY_PATIENCE_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if not settings.url or not settings.model:
@@ -97,6 +103,7 @@ class OpenAIEngine:
         self._tuning = tuning
         self._prompts = prompts
         self._timeout_s = settings.timeout_s
+        self._patience_s = patience_s
         self._client = httpx.AsyncClient(
             headers=_headers(settings.api_key_file),
             timeout=httpx.Timeout(settings.timeout_s, connect=_connect_timeout_s(settings)),
@@ -121,7 +128,8 @@ class OpenAIEngine:
         """Yield the answer in pieces, then its `Usage` if the endpoint counts.
 
         What arrived together is yielded together. Closing the iterator ends the request.
-        Raises `EngineFailed`; an answer that breaks off is a failure even after many pieces.
+        Raises `EngineBusy` before the first piece, when the endpoint is full for longer, and
+        `EngineFailed`; an answer that breaks off is a failure even after many pieces.
         """
         del language  # The prompt asks for the language of the question.
         body = orjson.dumps(self._request(question, passages, history))
@@ -130,17 +138,33 @@ class OpenAIEngine:
             max_silence_s=self._timeout_s,
         )
         try:
-            async with self._client.stream("POST", self._url, content=body) as response:
-                _accept(response)
-                async with aclosing(_texts(response, progress)) as texts:
-                    async for text in texts:
-                        yield text
+            async with (
+                self._taken(body) as response,
+                aclosing(_texts(response, progress)) as texts,
+            ):
+                async for text in texts:
+                    yield text
         except httpx.HTTPError as error:
             raise EngineFailed(self._sentence(error)) from error
         if not progress.complete:
             raise EngineFailed("The language model's answer broke off before its end.")
         if progress.usage:
             yield progress.usage
+
+    @asynccontextmanager
+    async def _taken(self, body: bytes) -> AsyncGenerator[httpx.Response, None]:
+        """The response of an endpoint that took it; raises `EngineBusy` and `EngineFailed`."""
+        patience = time.monotonic() + self._patience_s
+        while True:
+            async with self._client.stream("POST", self._url, content=body) as response:
+                after = await _busy_for(response)
+                if not after:
+                    _accept(response)
+                    yield response
+                    return
+            if time.monotonic() + after > patience:
+                raise EngineBusy("The language model takes no more questions just now.", after)
+            await asyncio.sleep(after)
 
     def _request(
         self, question: str, passages: Sequence[Passage], history: Sequence[Turn]
@@ -180,6 +204,39 @@ def _headers(api_key_file: Path | None) -> dict[str, str]:
     if api_key_file:
         headers["authorization"] = f"Bearer {read_key(api_key_file, 'engine.api_key_file')}"
     return headers
+
+
+async def _busy_for(response: httpx.Response) -> int:
+    """For how many seconds an endpoint that is full asks to be left alone; 0 when it is not.
+
+    A 503 alone says as well that nobody is there, or that a model is still being loaded: quotes
+    are better then. vLLM's own refusal bears no header; llama-server calls loading by its type.
+    """
+    if response.status_code not in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
+        return 0
+    header = response.headers.get("retry-after", "")
+    if header.isascii() and header.isdecimal():
+        return min(max(int(header), BUSY_RETRY_S), MAX_BUSY_RETRY_S)
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        return BUSY_RETRY_S
+    told = await _told_error(response)
+    is_full = told.get("code") == response.status_code and told.get("type") != "unavailable_error"
+    return BUSY_RETRY_S if is_full else 0
+
+
+async def _told_error(response: httpx.Response) -> Mapping[str, object]:
+    """The `error` of a short JSON body; empty for anything else."""
+    body = b""
+    async for part in response.aiter_raw():
+        body += part
+        if len(body) > MAX_ERROR_BYTES:
+            return {}
+    try:
+        told = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    error = told.get("error") if isinstance(told, dict) else None
+    return error if isinstance(error, dict) else {}
 
 
 def _accept(response: httpx.Response) -> None:

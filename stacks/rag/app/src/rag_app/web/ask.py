@@ -34,7 +34,7 @@ async def ask(request: Request) -> Response:
     body = await read_json(request, AskBody)
     question = Question(body.question, body.language)
     if body.stream:
-        events = await start_answer(here, question)
+        events = await until_disconnect(request, start_answer(here, question))
         return EventStream(events, _as_server_sent(events))
     finished = await until_disconnect(request, whole_answer(here, question))
     return json_response(answer_json(finished.answer))

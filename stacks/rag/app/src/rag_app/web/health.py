@@ -58,7 +58,8 @@ async def metrics(request: Request) -> Response:
         passages: int | None = await here.vectors.count()
     except VectorsUnavailable:
         passages = None
-    text = here.metrics.exposition(documents, passages, here.admission.running)
+    admission = here.admission
+    text = here.metrics.exposition(documents, passages, admission.running, admission.waiting)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 

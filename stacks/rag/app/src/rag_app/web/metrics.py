@@ -49,6 +49,9 @@ class Metrics:
         self.running = Gauge(
             "rag_answers_running", "Answers being written now", registry=self.registry
         )
+        self.waiting = Gauge(
+            "rag_questions_waiting", "Questions that wait for their turn", registry=self.registry
+        )
         self.documents = Gauge(
             "rag_documents", "Documents by state", ("state",), registry=self.registry
         )
@@ -77,7 +80,7 @@ class Metrics:
         }
 
     def exposition(
-        self, documents: Iterable[Document], passages: int | None, running: int
+        self, documents: Iterable[Document], passages: int | None, running: int, waiting: int
     ) -> bytes:
         """The text that Prometheus reads; `passages` None leaves the last known number."""
         tally = Tally(document.state for document in documents)
@@ -86,6 +89,7 @@ class Metrics:
         if passages is not None:
             self.passages.set(passages)
         self.running.set(running)
+        self.waiting.set(waiting)
         return generate_latest(self.registry)
 
 

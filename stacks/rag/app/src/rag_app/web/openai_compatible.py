@@ -98,7 +98,8 @@ async def chat_completions(request: Request) -> Response:
     question = conversation(body.messages)
     writer = Writer()
     if body.stream:
-        events = await start_answer(here, question)
+        beginning = start_answer(here, question, passages=False)
+        events = await until_disconnect(request, beginning)
         with_usage = bool(body.stream_options and body.stream_options.include_usage)
         return EventStream(events, _chunks(events, writer, question, with_usage))
     finished = await until_disconnect(request, whole_answer(here, question))

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rag_app.errors import DocumentRefused, RagError, VectorsUnavailable
+from rag_app.errors import DocumentRefused, EngineBusy, RagError, VectorsUnavailable
 from rag_app.web.respond import json_response
 
 Fault = Literal["you", "the host", "an upstream tool", "us"]
@@ -43,21 +43,33 @@ class Refusal(Exception):
         self.fault = fault
         self.headers = dict(headers or {})
 
-    def as_json(self) -> dict[str, str]:
-        """The inside of `error`."""
+    def as_json(self) -> dict[str, object]:
+        """The inside of `error`. In a stream there is no header left to say when to come back."""
+        after = self.headers.get("retry-after")
         return {
             "reference": self.reference,
             "message": self.message,
             "hint": self.hint,
             "fault": self.fault,
+            **({"retry_after_s": int(after)} if after else {}),
         }
 
     def as_openai(self) -> dict[str, object]:
         """The same in the shape that OpenAI clients understand, with our fields added."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        if self.status == 429:
-            kind = "rate_limit_error"
         return {**self.as_json(), "type": kind, "code": self.reference, "param": None}
+
+
+def busy(message: str, retry_after_s: int) -> Refusal:
+    """The box has no place for one more answer just now; nothing is wrong with the question."""
+    return Refusal(
+        503,
+        "busy",
+        message,
+        hint=f"Try again in {retry_after_s} seconds.",
+        fault="the host",
+        headers={"retry-after": str(retry_after_s)},
+    )
 
 
 def refusal_for(error: Exception) -> Refusal:
@@ -73,6 +85,8 @@ def refusal_for(error: Exception) -> Refusal:
             fault="the host",
             headers={"retry-after": "5"},
         )
+    if isinstance(error, EngineBusy):
+        return busy(str(error), error.retry_after_s)
     if isinstance(error, DocumentRefused):
         return Refusal(422, error.reference, str(error), hint="Type: aibox docs list")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from rag_app import prompts
 from rag_app.answer import Answerer
-from rag_app.config import Config
+from rag_app.config import Config, Server
 from rag_app.embedding import EmbeddingClient
 from rag_app.ending import end_after
 from rag_app.engines.extractive import ExtractiveEngine
@@ -28,9 +28,8 @@ from rag_app.web.admission import Admission
 from rag_app.web.app import build
 from rag_app.web.services import Services
 
-GRACEFUL_SHUTDOWN_S = 5
-# From being told to stop to the end, and from the end of all answers.
-STOP_WITHIN_S = 7.0
+# From the last moment that an answer has to the end, and from the end of all answers.
+STOP_WITHIN_S = 2.0
 EXIT_WITHIN_S = 1.0
 BACKLOG = 512
 
@@ -43,6 +42,7 @@ def run(config: Config) -> None:
     app = compose(config)
     with listen(config.server.host, config.server.port) as listener:
         _PromptServer(
+            config.server.stop_grace_s,
             uvicorn.Config(
                 app,
                 loop="uvloop",
@@ -52,16 +52,20 @@ def run(config: Config) -> None:
                 # Nothing here needs to know who stands before a gateway, so nobody can forge it.
                 proxy_headers=False,
                 log_config=None,
-                timeout_graceful_shutdown=GRACEFUL_SHUTDOWN_S,
-            )
+                timeout_graceful_shutdown=config.server.stop_grace_s,
+            ),
         ).run([listener])
 
 
 class _PromptServer(uvicorn.Server):
     """Ends in time: what a thread had not written by then, nobody was told was written."""
 
+    def __init__(self, grace_s: float, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._grace_s = grace_s
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        end_after(STOP_WITHIN_S)
+        end_after(self._grace_s + STOP_WITHIN_S)
         await super().shutdown(sockets)
         end_after(EXIT_WITHIN_S)
 
@@ -106,10 +110,15 @@ def compose(config: Config) -> ASGIApp:
             release=config.release,
         ),
         uploads=config.storage.data / "uploads",
-        admission=Admission(config.server.max_concurrent_answers),
+        admission=admission(config.server),
     )
     opened = [part.close for part in (model, embedding, reranker, vectors) if part]
     return build(services, partial(_close, opened, library))
+
+
+def admission(server: Server) -> Admission:
+    """How many answers at once, and how many questions wait, as the settings say."""
+    return Admission(server.max_concurrent_answers, server.max_waiting_questions, server.max_wait_s)
 
 
 def _language_model(config: Config, texts: prompts.PromptTexts) -> OpenAIEngine | None:

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from rag_app.answer import Event, Finished
+from rag_app.answer import Event, Finished, Found
 from rag_app.conversation import Question
 from rag_app.web.receive import until_disconnect
 from rag_app.web.services import Services
@@ -46,12 +46,18 @@ class AnswerStream:
         await self._rest.aclose()
 
 
-async def start_answer(here: Services, question: Question) -> AnswerStream:
-    """Begin an answer. What can be refused (too many answers, no search) is refused here, while
-    a status can still be chosen."""
+async def start_answer(
+    here: Services, question: Question, *, passages: bool = True
+) -> AnswerStream:
+    """Begin an answer. What can be refused (a full box, no search) is refused here, while a status
+    can still be chosen. Without `passages` the first event is what follows them, so that an engine
+    that is full is refused here too."""
     events = _counted(here, question)
     try:
-        return AnswerStream(await anext(events), events)
+        first = await anext(events)
+        if not passages and isinstance(first, Found):
+            first = await anext(events)
+        return AnswerStream(first, events)
     except BaseException:
         await events.aclose()
         raise
@@ -67,12 +73,11 @@ async def whole_answer(here: Services, question: Question) -> Finished:
 
 
 async def _counted(here: Services, question: Question) -> AsyncGenerator[Event, None]:
-    with here.admission.admitted():
-        async with aclosing(here.answerer.events(question)) as events:
-            async for happened in events:
-                if isinstance(happened, Finished):
-                    here.metrics.answered(happened.answer, happened.usage)
-                yield happened
+    async with here.admission.admitted(), aclosing(here.answerer.events(question)) as events:
+        async for happened in events:
+            if isinstance(happened, Finished):
+                here.metrics.answered(happened.answer, happened.usage)
+            yield happened
 
 
 class EventStream(Response):

@@ -7,6 +7,8 @@ import { openPassage } from "./reader.js";
 import { label, onLanguage, place, say } from "./texts.js";
 
 const EXAMPLES = ["example1", "example2", "example3"];
+// How often a box that is full is asked again by itself; after that it is the reader's choice.
+const RETRIES = 3;
 
 let running = null;
 
@@ -88,12 +90,7 @@ class Answer {
     label(this.state, "searching");
     this.card.classList.add("waiting");
     try {
-      await ask(this.question, signal, {
-        passages: ({ passages }) => this.found(passages),
-        token: ({ text }) => this.add(text),
-        degraded: ({ reason }) => this.startOver(reason),
-        answer: (answer) => this.showFinal(answer),
-      });
+      await this.askPatiently(signal);
       if (!this.final) throw new ApiError("broken");
       announce("answered");
     } catch (error) {
@@ -103,6 +100,32 @@ class Answer {
       this.card.classList.remove("waiting");
       this.body.setAttribute("aria-busy", "false");
     }
+  }
+
+  async askPatiently(signal) {
+    for (let retries = RETRIES; ; retries -= 1) {
+      try {
+        return await ask(this.question, signal, {
+          passages: ({ passages }) => this.found(passages),
+          token: ({ text }) => this.add(text),
+          degraded: ({ reason }) => this.startOver(reason),
+          answer: (answer) => this.showFinal(answer),
+        });
+      } catch (error) {
+        // Nothing of the answer is there yet: a box says that it is full before the first word.
+        if (error.reference !== "busy" || !error.retryAfter || !retries) throw error;
+        await this.waitForTurn(error.retryAfter, signal);
+      }
+    }
+  }
+
+  async waitForTurn(seconds, signal) {
+    announce("full");
+    for (let left = seconds; left > 0; left -= 1) {
+      label(this.state, "waitingTurn", { seconds: left });
+      await second(signal);
+    }
+    label(this.state, "searching");
   }
 
   add(text) {
@@ -214,6 +237,16 @@ function source(citation, number) {
 const named = (citation, number) => ({
   number, document: citation.document, locator: place(citation.locator),
 });
+
+function second(signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, 1000);
+    signal.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}
 
 function announce(key) {
   label(byId("announcer"), key);

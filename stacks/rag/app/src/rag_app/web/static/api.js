@@ -4,10 +4,12 @@ import { has, say } from "./texts.js";
 
 /** A failure with a text for the reader, in the language of the page where we have one. */
 export class ApiError extends Error {
-  constructor(reference, message = "", hint = "") {
+  constructor(reference, message = "", hint = "", retryAfter = 0) {
     super(message);
     this.reference = reference;
     this.hint = hint;
+    /** Seconds after which the box asks to be asked again; 0 where it does not. */
+    this.retryAfter = retryAfter;
   }
 
   /** What to show. */
@@ -76,8 +78,8 @@ async function reach(path, options) {
 
 function errorFrom(body) {
   try {
-    const { reference, message, hint } = JSON.parse(body).error;
-    return new ApiError(reference, message, hint);
+    const { reference, message, hint, retry_after_s: retryAfter } = JSON.parse(body).error;
+    return new ApiError(reference, message, hint, retryAfter);
   } catch {
     return new ApiError("network");
   }
