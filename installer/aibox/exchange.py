@@ -89,7 +89,7 @@ def have(place: Workplace) -> bytes:
 
     Blobs whose bytes are not theirs any more are left out: the next bundle brings them again.
     """
-    with guard.hold(place.root):
+    with guard.hold(place.root, existing=True):
         store = Store(place.root)
         now = require_current(store)
         place.say("have", "hashing what was not hashed since this machine was started")

@@ -84,7 +84,7 @@ class Member:
     # -- steps ----------------------------------------------------------------------------------
 
     def _hold(self, _order: Order) -> Facts:
-        store, lock = self._closing.enter_context(pipeline.recovered(self._place))
+        store, lock = self._closing.enter_context(pipeline.recovered(self._place, existing=False))
         self._held = _Held(store, lock)
         now = current(store)
         return {

@@ -99,7 +99,7 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> I
     with ExitStack() as closing:
         # Before the box is touched (or made): a wrong option must leave nothing behind.
         prepared, seen = closing.enter_context(prepare(place, wish)), Store(place.root).current()
-        store, lock_fd = closing.enter_context(recovered(place))
+        store, lock_fd = closing.enter_context(recovered(place, existing=False))
         now = current(store)
         _refuse_alone(place, now)
         if store.current() != seen:
@@ -259,7 +259,7 @@ def _activate(
 
 def recover(place: Workplace) -> tuple[recovery.Done, ...]:
     """Finish or undo what an interrupted command left; the steps taken."""
-    with guard.hold(place.root):
+    with guard.hold(place.root, existing=True):
         return _recover(place, Store(place.root))
 
 
@@ -271,9 +271,12 @@ def _recover(place: Workplace, store: Store) -> tuple[recovery.Done, ...]:
 
 
 @contextmanager
-def recovered(place: Workplace) -> Iterator[tuple[Store, int]]:
-    """Hold the box, with whatever was interrupted finished or undone first."""
-    with guard.hold(place.root) as descriptor:
+def recovered(place: Workplace, *, existing: bool = True) -> Iterator[tuple[Store, int]]:
+    """Hold the box, with whatever was interrupted finished or undone first.
+
+    Without a box it is made, unless only an `existing` one is of use: `no-box` then.
+    """
+    with guard.hold(place.root, existing=existing) as descriptor:
         store = Store(place.root)
         _recover(place, store)
         yield store, descriptor
@@ -409,9 +412,9 @@ def uninstall(place: Workplace, purge: bool) -> None:
 
     Trust stays because its floors are what refuses an older bundle to whoever installs next.
     """
+    store = Store(place.root)
+    _require_box_root(store)
     with guard.hold(place.root) as lock_fd:
-        store = Store(place.root)
-        _require_box_root(store)
         _clear_host(place, store, lock_fd, purge=purge)
         keep = set() if purge else {"data", "record.jsonl", "trust", "lock"}
         for path in sorted(place.root.iterdir()):

@@ -15,25 +15,30 @@ from pathlib import Path
 
 from aibox.box.filesystem import Filesystem
 from aibox.box.layout import Layout
-from aibox.errors import Failed, Fault
+from aibox.errors import BadUsage, Failed, Fault
 
 
 @contextmanager
 def hold(
-    root: Path, *, shared: bool = False, filesystem: Filesystem | None = None
+    root: Path,
+    *,
+    shared: bool = False,
+    existing: bool = False,
+    filesystem: Filesystem | None = None,
 ) -> Iterator[int]:
     """Hold the box for the length of the block; yields the descriptor to pass to children.
 
     `shared` is for readers that must not see the collector at work (a deep check of blobs);
     `status` and `history` read files that are replaced as a whole and need no lock. An exclusive
-    holder makes the root if it is missing, a shared one never writes.
+    holder makes the root if it is missing, unless only an `existing` box is of use to it; a shared
+    one never writes.
 
     Raises:
-        Failed: `box-busy` at once when another command holds it, `no-box` for a reader
-            without a box.
+        Failed: `box-busy` at once when another command holds it.
+        BadUsage: `no-box` without a box, for whoever does not make one.
     """
     path = Layout(root).lock
-    if not shared:
+    if not shared and not existing:
         _make(path, filesystem or Filesystem())
     descriptor = _open(path)
     try:
@@ -55,11 +60,11 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        raise Failed(
+        raise BadUsage(
             "no-box",
-            "there is no box here",
+            "nothing is installed here",
             context=f"{path}: {error.strerror}",
-            hint="install one: ./aibox install --profile local",
+            hint="install a box with: ./aibox install --profile local",
             fault=Fault.YOU,
         ) from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from aibox.box import guard
-from aibox.errors import Failed
+from aibox.errors import BadUsage, Failed
 from faults import in_a_process
 
 
@@ -19,7 +19,7 @@ def refusal(root: Path, *, shared: bool = False) -> str:
     try:
         with guard.hold(root, shared=shared):
             return ""
-    except Failed as error:
+    except (BadUsage, Failed) as error:
         return error.reference
 
 
@@ -47,6 +47,19 @@ def test_readers_share_and_keep_writers_out(tmp_path: Path) -> None:
 def test_a_reader_does_not_make_a_box(tmp_path: Path) -> None:
     assert refusal(tmp_path / "box", shared=True) == "no-box"
     assert not (tmp_path / "box").exists()
+
+
+def test_whoever_needs_a_box_does_not_make_one(tmp_path: Path) -> None:
+    with (
+        pytest.raises(BadUsage, match="nothing is installed"),
+        guard.hold(tmp_path / "a" / "box", existing=True),
+    ):
+        pass
+    assert not (tmp_path / "a").exists()
+    with guard.hold(tmp_path / "box"):
+        pass
+    with guard.hold(tmp_path / "box", existing=True):
+        assert refusal(tmp_path / "box") == "box-busy"
 
 
 def test_a_killed_command_leaves_no_lock(tmp_path: Path) -> None:

@@ -200,3 +200,12 @@ def test_an_interrupt_is_told_like_an_error(
     status, out, err = run("history", "--json")
     assert (status, json.loads(out)["reference"]) == (1, "interrupted")
     assert "error[interrupted]" in err
+
+
+@pytest.mark.parametrize("command", ["recover", "start", "stop", "rollback", "gc", "uninstall"])
+def test_what_needs_a_box_refuses_without_one_and_makes_none(
+    run: Run, tmp_path: Path, command: str
+) -> None:
+    code, out, _ = run(command, "--json")
+    assert (code, json.loads(out)["reference"]) == (ExitCode.BAD_USAGE, "no-box")
+    assert list(tmp_path.iterdir()) == []
