@@ -14,7 +14,7 @@ from aibox.hardware import PeerToPeer
 from aibox.lock import Role
 from aibox.pins import ImagePin
 from aibox.release import Release
-from aibox.serving import Runner, Serving, image_of
+from aibox.serving import ENGINES, Runner, Serving, image_of
 from aibox.site import LOOPBACK_NAMES, Site
 
 APP_PORT = placing.OWN_PORTS["web"]
@@ -25,6 +25,8 @@ what is wrong with a file that is too large."""
 MEMORY_MIB = {"gateway": 256, "web": 1536, "ingest": 3072, "qdrant": 4096}
 """Limits where neither profile nor site says otherwise."""
 SHUTDOWN_S = 120
+SMALL_SILENCE_S = 5.0
+"""How long the small model may be silent before the large one answers in its place."""
 
 
 def image_tag(release: Release, service: str, architecture: str) -> str:
@@ -105,7 +107,10 @@ def secrets_of(release: Release, site: Site, service: str) -> list[str]:
     """The secrets that a service of the application gets: ingest asks the embedding model alone."""
     of_app = [item.name for item in footing.secrets(release) if "app" in item.readers]
     if service == "ingest":
-        return [name for name in of_app if name not in map(footing.key_of, ("chat", "rerank"))]
+        others = {
+            footing.key_of(name) for name, one in ENGINES.items() if service not in one.asked_by
+        }
+        return [name for name in of_app if name not in others]
     return of_app + ([footing.SITE_ENGINE_KEY] if site.engine.api_key_file else [])
 
 
@@ -251,6 +256,24 @@ def reranking(release: Release, site: Site) -> dict[str, Any] | None:
         "url": f"http://{placing.endpoint(release, site, 'rerank')}/v1",
         "api_key_file": f"/run/secrets/{footing.key_of('rerank')}",
         **release.rerank.model_dump(mode="json"),
+    }
+
+
+def small(release: Release, site: Site) -> dict[str, Any] | None:
+    """[small] of rag.toml, who answers simple questions; None leaves all to [engine].
+
+    It steps aside where the site names who answers: whoever did wants its answers.
+    """
+    served = release.serving.get("small")
+    if served is None or site.engine.kind == "openai":
+        return None
+    return {
+        "kind": "openai",
+        "url": f"http://{placing.endpoint(release, site, 'small')}/v1",
+        "model": served.model,
+        "api_key_file": f"/run/secrets/{footing.key_of('small')}",
+        "timeout_s": SMALL_SILENCE_S,
+        "in_box": True,
     }
 
 

@@ -23,9 +23,7 @@ USERS = {
     "gateway": 70001,
     "app": 70002,
     "qdrant": 70003,
-    "chat": 70004,
-    "embedding": 70005,
-    "rerank": 70006,
+    **{name: one.user for name, one in ENGINES.items()},
 }
 USER_OF = {"web": "app", "ingest": "app"}
 """The user of a service is the service itself, but for these."""

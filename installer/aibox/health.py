@@ -20,6 +20,8 @@ NO_EVIDENCE = "no-evidence"
 """What a question expects that the documents do not answer; no engine is asked then."""
 EXTRACTIVE = "extractive"
 """The application's own engine, as answers name it: quotes."""
+_NO_SMALL = ("small-failed", "small-busy")
+"""Routes of answers that the small model owed. That it did not cite is no failure of the engine."""
 _POLL_S = 0.2
 _PROGRESS_S = 3.0
 _ENGINE_POLL_S = 3.0
@@ -60,9 +62,9 @@ def run(
     for such a model are no answer: an engine may say that it is well and hang.
     """
     reason = wait(assistant, policy.ready_deadline_s, report, clock, pause)
-    probe = next((item for item in questions if item.expect != NO_EVIDENCE), None)
-    if not reason and dying is not None and probe is not None:
-        reason = wait_for_engine(assistant, probe, policy, report, clock, pause, dying)
+    probes = [item for item in questions if item.expect != NO_EVIDENCE]
+    if not reason and dying is not None:
+        reason = wait_for_engines(assistant, probes, policy, report, clock, pause, dying)
     if reason:
         return Verdict(passed=False, results=(), reason=reason)
     own, results = dying is not None, []
@@ -95,31 +97,34 @@ def wait(
         pause(_POLL_S)
 
 
-def wait_for_engine(
+def wait_for_engines(
     assistant: Assistant,
-    question: Golden,
+    questions: Sequence[Golden],
     policy: GatePolicy,
     report: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
     dying: Callable[[], str] = lambda: "",
 ) -> str:
-    """Wait until the release's own model answers; an empty string, or why it does not in time.
+    """Wait until the release's own models answer; an empty string, or why they do not in time.
 
-    It reads its weights long after the box is ready to quote, and only an answer shows that it has.
+    They read their weights long after the box is ready to quote, and only an answer shows that one
+    has. Where answers tell a route there are two that write: questions are asked until either has.
     """
-    start = clock()
-    while True:
+    start, left, writers = clock(), list(questions), set[object]()
+    while left:
         try:
             with ticking("waiting for the engine's answer", report):
                 answer = assistant.ask(
-                    question.question, question.language, policy.question_deadline_s
+                    left[0].question, left[0].language, policy.question_deadline_s
                 )
             reason = _substitute(answer)
         except AiboxError as error:
             reason = error.message
         if not reason:
-            return ""
+            writers.add(answer.get("engine"))
+            left = left[1:] if answer.get("route") and len(writers) == 1 else []
+            continue
         if hopeless := dying():
             return hopeless
         waited = clock() - start
@@ -127,6 +132,7 @@ def wait_for_engine(
             return f"the engine does not answer after {policy.ready_deadline_s:.0f} s: {reason}"
         report(f"waiting until the engine answers ({waited:.0f} s): {reason}")
         pause(_ENGINE_POLL_S)
+    return ""
 
 
 def _ask(
@@ -152,7 +158,8 @@ def _substitute(answer: Mapping[str, Any]) -> str:
     """Why the answer is not what the box's own models give; an empty string when it is."""
     reason = answer.get("degraded")
     if not reason:
-        return ""
+        route = answer.get("route")
+        return f"the large model in the place of the small one: {route}" * (route in _NO_SMALL)
     quoted = answer.get("engine", EXTRACTIVE) == EXTRACTIVE
     told = "quoted instead of the engine's answer" if quoted else "answered without all models"
     return f"{told}: {reason}"

@@ -24,18 +24,16 @@ GROUP_OF: Mapping[str, Group] = {
 }
 """The group whose hosts run a service."""
 
-PORTS = {"web": 8642, "qdrant": 6333, "chat": 8000, "embedding": 8001, "rerank": 8002}
+PORTS = {"web": 8642, "qdrant": 6333, **{name: one.port for name, one in ENGINES.items()}}
 """Where a service listens for the other hosts of the box."""
 
-OWN_PORTS = {"web": 8642, "qdrant": 6333, "chat": 8000, "embedding": 8000, "rerank": 8000}
+OWN_PORTS = {"web": 8642, "qdrant": 6333, **dict.fromkeys(ENGINES, 8000)}
 """Where it listens in its own container."""
 
 ASKED_BY = {
     "web": ("gateway",),
     "qdrant": ("web", "ingest"),
-    "chat": ("web",),
-    "embedding": ("web", "ingest"),
-    "rerank": ("web",),
+    **{name: one.asked_by for name, one in ENGINES.items()},
 }
 """Who asks a service."""
 

@@ -73,10 +73,16 @@ class GatePolicy(Model):
         return self
 
 
+# What a profile leaves out is no part of a manifest: older releases keep their ids.
+_LEFT_OUT = Field(None, exclude_if=lambda value: value is None)
+ROUTER = "router_"
+
+
 class Tuning(Model):
     """The "secret salt": values that decide the quality of answers. Units as in the app's config.
 
-    Sizes are characters, weights have no unit, thresholds lie in 0..1.
+    Sizes are characters, weights have no unit, thresholds lie in 0..1. Those of the router are
+    there where a profile serves a small model.
     """
 
     chunk_size: Annotated[int, Field(ge=100, le=8000)]
@@ -93,6 +99,17 @@ class Tuning(Model):
     languages: tuple[str, ...]
     temperature: Annotated[float, Field(ge=0, le=2)]
     max_answer_tokens: Annotated[int, Field(ge=1)]
+    router_max_characters: Annotated[int, Field(ge=1, le=4000)] | None = _LEFT_OUT
+    router_max_turns: Annotated[int, Field(ge=0, le=6)] | None = _LEFT_OUT
+    router_max_documents: Annotated[int, Field(ge=1, le=50)] | None = _LEFT_OUT
+    router_min_evidence: Annotated[float, Field(ge=0, le=1)] | None = _LEFT_OUT
+
+    @property
+    def router(self) -> dict[str, int | float | None]:
+        """What decides which questions the small model answers, by name."""
+        return {
+            name: getattr(self, name) for name in type(self).model_fields if name.startswith(ROUTER)
+        }
 
 
 class Embedding(Model):
@@ -257,8 +274,20 @@ def _of_two_minds(profile: Profile) -> Iterator[str]:
             yield "rerank: has no [serving.rerank]"
         if profile.rerank.candidates <= profile.tuning.top_k:
             yield "rerank.candidates: must be more than tuning.top_k, or there is nothing to choose"
+    yield from _of_router(profile)
     if profile.capacity is not None:
         yield from _unlike_the_engine(profile.capacity, profile.serving.get("chat"))
+
+
+def _of_router(profile: Profile) -> Iterator[str]:
+    small = "small" in profile.serving
+    if small and "chat" not in profile.serving:
+        yield "serving.small: has no [serving.chat], which answers what is not simple"
+    for name, value in profile.tuning.router.items():
+        if small and value is None:
+            yield f"tuning.{name}: is missing, and [serving.small] needs it"
+        elif not small and value is not None:
+            yield f"tuning.{name}: has no [serving.small]"
 
 
 def _unlike_the_engine(capacity: Capacity, chat: Serving | None) -> Iterator[str]:

@@ -79,6 +79,7 @@ def render(
         "engine": site.engine.model_dump(mode="json"),
         "vectors": None,
         "rerank": None,
+        "small": None,
         "environment": environment,
         "inputs": inputs,
     }
@@ -109,6 +110,7 @@ class _Containers:
             "engine": composing.answering(release, site),
             "vectors": composing.vectors(release, site),
             "rerank": composing.reranking(release, site),
+            "small": composing.small(release, site),
         }
         self._services = placing.services(release, site)
         self._engines = {

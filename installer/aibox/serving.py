@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -19,9 +20,6 @@ from aibox.schema import Model, Name
 APP_IMAGE = "app"
 ROLES = ("gateway", "web", "ingest", "qdrant")
 """The services of a container box that are no models."""
-ENGINES = ("chat", "embedding", "rerank")
-"""Services that can be models; the application asks them by these names."""
-
 # vLLM's flags that tune an engine (0.32). What is not here is decided by the box (where weights
 # lie, who may ask, on which address, over how many GPUs), needs a network, or runs code that came
 # with a model: `trust-remote-code`, `middleware`, `tool-parser-plugin` and the like.
@@ -72,6 +70,31 @@ class Runner(StrEnum):
 
     GENERATE = "generate"
     POOLING = "pooling"
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What is the same of a model service in every box.
+
+    `port` is where it listens for other hosts of the box, `user` the number that its container
+    runs as, `asked_by` the services of the application that get its key.
+    """
+
+    runner: Runner
+    port: int
+    user: int
+    asked_by: tuple[str, ...]
+
+
+ENGINES: Mapping[str, Engine] = {
+    "chat": Engine(Runner.GENERATE, 8000, 70004, ("web",)),
+    "small": Engine(Runner.GENERATE, 8003, 70007, ("web",)),
+    "embedding": Engine(Runner.POOLING, 8001, 70005, ("web", "ingest")),
+    "rerank": Engine(Runner.POOLING, 8002, 70006, ("web",)),
+}
+"""Services that can be models, in the order in which they start; the application asks them by
+these names. `small` answers simple questions beside `chat`. Numbers are never given anew: folders
+on boxes belong to them."""
 
 
 class Serving(Model):
@@ -128,10 +151,10 @@ def _problems(
 ) -> Iterator[str]:
     if name not in ENGINES:
         yield f"is none of {', '.join(ENGINES)}"
+    elif item.runner is not ENGINES[name].runner:
+        yield f"the runner of {name} is not {item.runner.value!r}"
     if name not in services:
         yield "is not among the services"
-    if (item.runner is Runner.GENERATE) != (name == "chat"):
-        yield f"the runner of {name} is not {item.runner.value!r}"
     if item.image not in images:
         yield f"the image {item.image!r} is not wished for in [[image]]"
     if item.model not in models:

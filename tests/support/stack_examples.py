@@ -52,6 +52,19 @@ model = "order"
 runner = "pooling"
 memory_mib = 4000
 """
+SMALL = """
+[serving.small]
+image = "vllm"
+model = "smaller"
+memory_mib = 4000
+kv_cache_gib = 1
+"""
+ROUTER = {
+    "router_max_characters": 120,
+    "router_max_turns": 0,
+    "router_max_documents": 2,
+    "router_min_evidence": 0.7,
+}
 ON_GPUS = CHAT.replace("kv_cache_gib = 1\n", "gpus = [0, 1]\n")
 HARDWARE = """
 [hardware]
@@ -78,7 +91,14 @@ def profile_text(serving: str = CHAT, services: tuple[str, ...] = SERVICES, extr
     return base + extra + serving + "".join(wishes)
 
 
-MODELS = ("small", "vectors", "order")
+MODELS = ("small", "vectors", "order", "smaller")
+
+
+def with_small(text: str) -> str:
+    """A profile's text with a small model beside the one that writes, and its router."""
+    values = "".join(f"{name} = {value}\n" for name, value in ROUTER.items())
+    text = text.replace("'chat'", "'chat', 'small'").replace("[tuning]\n", f"[tuning]\n{values}")
+    return text.replace("[serving.chat]", SMALL + "[serving.chat]", 1)
 
 
 def profile(text: str | None = None) -> Profile:
@@ -102,8 +122,10 @@ def lock(of: Profile, text: str = LOCK, **images: Any) -> ModelsLock:
     made = parsed_lock(text.replace("[tuning.local]", "[tuning.cpu]").replace("[[tree]]", tree, 1))
     wished = {"embedding": of.embedding, "rerank": of.rerank}
     locked = {kind: {"cpu": one} for kind, one in wished.items() if one is not None}
+    tuning = made.tuning["cpu"].model_copy(update=of.tuning.router)
     return made.model_copy(
         update={
+            "tuning": {**made.tuning, "cpu": tuning},
             "model": tuple(models),
             "image": tuple(pins),
             "serving": {"cpu": of.serving},

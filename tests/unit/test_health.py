@@ -200,6 +200,49 @@ def test_a_question_without_evidence_says_nothing_of_the_engine() -> None:
     assert run(double, *questions, dying=hope)[0].passed
 
 
+class TwoEngines(DoubleOfAssistant):
+    """A double whose small engine answers `simple` and only after some questions of its own."""
+
+    def __init__(self, small_wakes_after: int, *names: str) -> None:
+        super().__init__({name: answer(f"{name}.md") for name in names})
+        self.asleep, self.asked = small_wakes_after, list[str]()
+
+    def ask(self, question: str, language: str, timeout_s: float) -> Mapping[str, Any]:
+        self.asked.append(question)
+        told = {"engine": "large", "route": "large-words", "degraded": ""}
+        if question.startswith("simple"):
+            self.asleep -= 1
+            woken = {"engine": "small", "route": "simple"}
+            told |= woken if self.asleep < 0 else {"route": "small-failed"}
+        return {**super().ask(question, language, timeout_s), **told}
+
+
+def test_both_models_that_write_are_waited_for() -> None:
+    double = TwoEngines(2, "why", "why-not", "simple", "other")
+    names = ("why", "why-not", "simple", "other")
+    verdict, lines = run(double, *map(golden, names), dying=hope)
+    assert verdict.passed
+    assert double.asked[:5] == ["why?", "why-not?", *["simple?"] * 3]
+    assert double.asked[5:] == [f"{name}?" for name in names]
+    assert "the large model in the place of the small one: small-failed" in lines[0]
+
+
+def test_a_small_model_that_never_answers_fails_the_gate() -> None:
+    verdict, _ = run(TwoEngines(10**6, "simple"), golden("simple"), dying=hope)
+    assert verdict.reason.startswith("the engine does not answer after 10 s: the large model")
+
+
+def test_questions_that_one_model_answers_all_wait_for_no_other() -> None:
+    assert run(TwoEngines(0, "why", "wherefore"), *map(golden, ("why", "wherefore")), dying=hope)[
+        0
+    ].passed
+
+
+def test_a_small_model_that_did_not_cite_has_answered() -> None:
+    double = DoubleOfAssistant({"a": {**answer("a.md"), "route": "small-uncited", "engine": "x"}})
+    assert run(double, golden("a"), dying=hope)[0].passed
+
+
 def test_nobody_waits_for_an_engine_that_dies_again_and_again() -> None:
     said = iter(("", "", "the service chat has died 3 times since it was started"))
     verdict, lines = run(WakingEngine(10**6), golden("a"), dying=lambda: next(said))

@@ -56,6 +56,16 @@ def test_each_host_runs_the_services_of_its_groups(member: str, services: set[st
     assert set(compose(member)["services"]) == services
 
 
+def test_a_small_model_lies_with_the_large_one_and_is_asked_at_a_port_of_its_own() -> None:
+    made = stacks.release(stacks.with_small(stacks.profile_text()))
+    cards, data = site(member="cards"), site(member="data")
+    assert placing.services(made, cards) == ("chat", "small")
+    assert placing.published(made, cards) == {"chat": 8000, "small": 8003}
+    assert placing.endpoint(made, data, "small") == "10.0.0.3:8003"
+    assert placing.peers(made, data)[-1] == {"address": "10.0.0.3", "ports": [8000, 8003]}
+    assert footing.shared(made, site())["small-api-key"] == ("cards", "data")
+
+
 def test_a_host_gets_only_the_images_and_weights_of_its_services() -> None:
     cards, door = (placing.part(stacks.release(), site(member=name)) for name in ("cards", "door"))
     assert {image.name for image in cards.images} == {"vllm"}

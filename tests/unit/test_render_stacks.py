@@ -27,6 +27,7 @@ from rag_app.config import Config
 FULL = stacks.profile_text(
     stacks.CHAT + stacks.EMBEDDING, (*stacks.SERVICES, "embedding", "rerank")
 )
+TWO = stacks.with_small(FULL)
 GPU = stacks.profile_text(stacks.ON_GPUS, extra=stacks.HARDWARE)
 SITE = Site(container=Container(names=("box.example.org", "192.0.2.10")))
 EMBEDDED = LOCK.replace("[embedding]", '[embedding.cpu]\nmodel = "vectors"\ndimension = 3')
@@ -37,7 +38,7 @@ def compose(text: str | None = None, site: Site = SITE, **images: Any) -> dict[s
     return dict(yaml.safe_load(made.files["config/compose.yaml"]))
 
 
-@pytest.mark.parametrize("text", [None, FULL, GPU], ids=["cpu", "all", "gpu"])
+@pytest.mark.parametrize("text", [None, FULL, TWO, GPU], ids=["cpu", "all", "small", "gpu"])
 def test_every_service_is_hardened(text: str | None) -> None:
     read = compose(text)
     for name, service in read["services"].items():
@@ -45,7 +46,7 @@ def test_every_service_is_hardened(text: str | None) -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "gateway" else [])
         assert service["security_opt"] == ["no-new-privileges:true"], name
-        assert re.fullmatch(r"7000[1-6]:7000[1-6]", service["user"]), name
+        assert re.fullmatch(r"7000[1-7]:7000[1-7]", service["user"]), name
         assert service["restart"] == "no", name
         assert service["pull_policy"] == "never", name
         assert int(service["mem_limit"].removesuffix("m")) > 0, name
@@ -107,6 +108,10 @@ def test_each_reads_its_own_secrets_alone() -> None:
         "qdrant": ["qdrant.qdrant-api-key"],
         **{name: [f"{name}.{name}-api-key"] for name in ("chat", "embedding", "rerank")},
     }
+    small = compose(TWO)["services"]
+    assert [item["source"] for item in small["small"]["secrets"]] == ["small.small-api-key"]
+    assert "app.small-api-key" in {item["source"] for item in small["web"]["secrets"]}
+    assert small["ingest"]["secrets"] == read["services"]["ingest"]["secrets"]
     for name, secret in read["secrets"].items():
         reader, key = name.split(".")
         assert secret == {"file": f"../../secrets/{reader}/{key}"}
@@ -129,7 +134,7 @@ def test_the_footing_makes_what_the_services_need() -> None:
     assert len(set(needed.users.values())) == len(needed.users)
 
 
-@pytest.mark.parametrize("text", [None, FULL, GPU], ids=["cpu", "all", "gpu"])
+@pytest.mark.parametrize("text", [None, FULL, TWO, GPU], ids=["cpu", "all", "small", "gpu"])
 def test_rendering_is_deterministic_and_every_file_can_be_read(text: str | None) -> None:
     made = stacks.rendered(stacks.release(text), SITE)
     assert made == stacks.rendered(stacks.release(text), SITE)
@@ -196,6 +201,46 @@ def test_the_application_asks_the_box_itself() -> None:
         30,
         "/run/secrets/rerank-api-key",
     )
+
+
+def rag_toml(text: str, site: Site = SITE) -> Config:
+    made = stacks.rendered(stacks.release(text), site)
+    return Config.model_validate(tomllib.loads(made.files["config/rag.toml"].decode()))
+
+
+def test_the_application_is_told_of_a_small_model_and_of_its_router() -> None:
+    read = rag_toml(TWO)
+    assert read.small is not None
+    assert (read.small.url, read.small.model) == ("http://small:8000/v1", "smaller")
+    assert (read.small.in_box, read.small.timeout_s) == (True, 5.0)
+    assert str(read.small.api_key_file) == "/run/secrets/small-api-key"
+    assert read.engine.url == "http://chat:8000/v1"
+    assert {name: getattr(read.tuning, name) for name in stacks.ROUTER} == stacks.ROUTER
+    folder = stacks.STACKS / "prompts"
+    assert [(folder / path.name).is_file() for path in read.prompts.large_words] == [True, True]
+
+
+def test_without_a_small_model_nothing_is_said_of_it() -> None:
+    read = rag_toml(FULL)
+    assert (read.small, read.prompts.large_words) == (None, ())
+    assert "router" not in stacks.release(FULL).manifest().decode()
+
+
+def test_the_small_model_steps_aside_where_the_site_names_who_answers() -> None:
+    engine = Engine(kind="openai", url="http://192.0.2.7/v1", model="m")
+    assert rag_toml(TWO, Site(engine=engine)).small is None
+
+
+def test_the_small_model_is_asked_for_its_health_like_the_large_one() -> None:
+    files = stacks.rendered(stacks.release(TWO), SITE).files
+    assert b'"/v1/completions"' in files["config/small.ask.py"]
+    assert b'"model": "smaller"' in files["config/small.ask.py"]
+    assert yaml.safe_load(files["config/small.serve.yaml"])["served-model-name"] == ["smaller"]
+
+
+def test_a_small_model_restarts_nobody_but_who_asks_it() -> None:
+    before, after = (stacks.rendered(stacks.release(text), SITE) for text in (FULL, TWO))
+    assert stacks.changed(before, after) == {"small", "web"}
 
 
 def test_what_counts_as_evidence_is_the_releases_or_the_applications_own() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 import stack_examples as stacks
+from aibox import footing
 from aibox import lock as locks
 from aibox import plan as plans
 from aibox import release as releases
 from aibox.errors import BadUsage
-from aibox.serving import Runner, Serving, spelt_out
+from aibox.serving import ENGINES, Runner, Serving, spelt_out
 
 
 @pytest.mark.parametrize(
@@ -91,6 +92,35 @@ def test_what_is_told_of_a_model_twice_is_the_same(old: str, new: str, problem: 
     assert old in text and stacks.profile(text).rerank
     with pytest.raises(BadUsage, match=problem):
         stacks.profile(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("router_max_turns = 0\n", "", r"tuning\.router_max_turns: is missing"),
+        (stacks.SMALL, "", r"tuning\.router_max_characters: has no \[serving.small\]"),
+        (stacks.CHAT, "", r"serving\.small: has no \[serving.chat\]"),
+        ('model = "smaller"', 'model = "smaller"\nrunner = "pooling"', "of small is not 'pooling'"),
+        ("evidence = 0.7", "evidence = 7", "router_min_evidence"),
+    ],
+)
+def test_a_small_model_has_a_router_and_a_large_one_beside_it(
+    old: str, new: str, problem: str
+) -> None:
+    text = stacks.with_small(stacks.profile_text())
+    assert old.lstrip("\n") in text and "small" in stacks.profile(text).serving
+    if old in {stacks.SMALL, stacks.CHAT}:
+        name = "small" if old == stacks.SMALL else "chat"
+        text = text.replace(f", '{name}'", "")
+    with pytest.raises(BadUsage, match=problem):
+        stacks.profile(text.replace(old.lstrip("\n"), new))
+
+
+def test_what_is_fixed_of_an_engine_is_of_no_other() -> None:
+    ports = [one.port for one in ENGINES.values()]
+    users = [*footing.USERS.values()]
+    assert len({*ports}) == len(ports) and len({*users}) == len(users)
+    assert footing.USERS["chat"] == 70004 and ENGINES["rerank"].port == 8002
 
 
 @pytest.mark.parametrize(

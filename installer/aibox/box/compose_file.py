@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aibox.errors import Fault, NeedsPerson
+from aibox.serving import ENGINES
 
 PROJECT = "aibox"
 FILE = "config/compose.yaml"
 INPUTS_LABEL = "io.aibox.inputs"
-ORDER = ("qdrant", "chat", "embedding", "rerank", "web", "ingest", "gateway")
+ORDER = ("qdrant", *ENGINES, "web", "ingest", "gateway")
 """Who is asked by others comes first; services unknown here start before the gateway."""
 
 

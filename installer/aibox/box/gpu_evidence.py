@@ -18,6 +18,7 @@ from aibox.checks import texts
 from aibox.checks.evidence import Evidence, Image, Source
 from aibox.errors import Failed
 from aibox.hardware import Hardware, Machine
+from aibox.serving import ENGINES
 
 ROOT = Path("/")
 TIMEOUT_S = 15.0
@@ -64,8 +65,6 @@ _UNIT_FACTS = (
     "ActiveEnterTimestampMonotonic,ExecMainExitTimestampMonotonic"
 )
 _LEFTOVERS = ("/usr/bin/nvidia-uninstall", "/var/log/nvidia-installer.log")
-# The services of a box that are engines.
-_ENGINES = ("chat", "embedding", "rerank")
 # A module that is not there, packages that are not there: an answer, not a refusal.
 _NOTHING = ("not found", "no packages found", "no path found")
 
@@ -184,7 +183,7 @@ def _containers(heard: _Heard) -> dict[str, str]:
 
 def _is_engine(name: str) -> bool:
     _, _, service = name.partition("-")
-    return service.partition("-")[0] in _ENGINES
+    return service.partition("-")[0] in ENGINES
 
 
 def _specification(heard: _Heard) -> tuple[str, ...]:

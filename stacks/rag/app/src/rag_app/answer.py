@@ -1,17 +1,20 @@
 """From a question to an answer with citations, as a stream of events.
 
-Order of the events: `Found`, then `Piece`s, at most one `Degraded` (everything shown before it
-is void; the pieces after it replace it), and always one `Finished` at the end. The answer in
-`Finished` is the truth; the pieces are the same text on its way.
+Order of the events: `Found`, then `Piece`s, at most one `Void` and then at most one `Degraded`
+(everything shown before them is void; the pieces after them replace it), and always one `Finished`
+at the end. The answer in `Finished` is the truth; the pieces are the same text on its way.
 
 - Below the locked evidence threshold no engine is asked: the release's sentence is the answer.
 - A language model's answer counts as grounded only if it cites a passage that it was given.
+- Where there is a small model, `rag_app.routing` says who answers. What the small one writes is
+  shown from its first citation on; when there is none, or it fails, the large one answers.
 - When the model fails, before or in the middle of an answer, the extractor answers instead.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -27,9 +30,11 @@ from rag_app.markers import MarkerFilter
 from rag_app.model import Answer, Citation, Passage
 from rag_app.prompts import PromptTexts
 from rag_app.retrieval.ranking import Ranked, Ranking
+from rag_app.routing import Model, Reason, Router
 from rag_app.text.language import detect
 
 EXTRACTIVE = "extractive"
+_LOG = logging.getLogger(__name__)
 
 
 class LanguageModel(Protocol):
@@ -62,6 +67,13 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Void:
+    """The pieces so far are void: another model answers anew, for the reason in `route`."""
+
+    route: str
+
+
+@dataclass(frozen=True, slots=True)
 class Degraded:
     """Why a simpler engine answers; the pieces so far are void."""
 
@@ -76,7 +88,15 @@ class Finished:
     usage: Usage | None = None
 
 
-Event = Found | Piece | Degraded | Finished
+Event = Found | Piece | Void | Degraded | Finished
+
+
+@dataclass(frozen=True, slots=True)
+class SmallModel:
+    """A second model for simple questions, and what tells which these are."""
+
+    model: LanguageModel
+    router: Router
 
 
 class _Clock:
@@ -88,6 +108,19 @@ class _Clock:
 
     def mark(self, name: str) -> None:
         self.marks.setdefault(name, round((time.perf_counter() - self._start) * 1000, 2))
+
+
+@dataclass(slots=True)
+class _Work:
+    """One question under way: what is written from, and what has happened to it."""
+
+    question: Question
+    passages: tuple[Passage, ...]
+    language: str
+    clock: _Clock
+    degraded: str
+    route: str = ""
+    is_void: bool = False
 
 
 class Answerer:
@@ -102,10 +135,12 @@ class Answerer:
         prompts: PromptTexts,
         tuning: Tuning,
         release: str,
+        small: SmallModel | None = None,
     ) -> None:
         self._ranking = ranking
         self._extractor = extractor
         self._model = model
+        self._small = small
         self._prompts = prompts
         self._tuning = tuning
         self._release = release
@@ -123,31 +158,61 @@ class Answerer:
         clock = _Clock()
         language = question.language or detect(question.text)
         asked, ranked = await self._search(question, language)
-        passages = ranked.passages
         clock.mark("search_ms")
-        if not self._evident(passages):
+        if not self._evident(ranked.passages):
             yield Found(())
             for event in self._not_in_documents(language, self.engine, clock, ranked.degraded):
                 yield event
             return
-        yield Found(passages)
-        reason = ranked.degraded
-        if self._model:
-            writing = _Writing(self._model, question, passages, language)
-            try:
-                async with aclosing(writing.pieces()) as pieces:
-                    async for piece in pieces:
-                        clock.mark("first_piece_ms")
-                        yield piece
-                yield self._written(writing, language, clock, ranked.degraded)
-                return
-            except EngineBusy:
-                raise  # A little later there is an answer, which is better than quotes now.
-            except EngineFailed as error:
-                yield Degraded(str(error))
-                reason = f"{error} {ranked.degraded}".rstrip()
-        for event in await self._extracted(asked, passages, language, reason, clock):
+        yield Found(ranked.passages)
+        work = _Work(question, ranked.passages, language, clock, degraded=ranked.degraded)
+        for attempt in (self._by_small, self._by_large):
+            async with aclosing(attempt(work)) as events:
+                async for event in events:
+                    yield event
+                    if isinstance(event, Finished):
+                        return
+        for event in await self._extracted(asked, work):
             yield event
+
+    async def _by_small(self, work: _Work) -> AsyncGenerator[Event, None]:
+        """The small model's answer, where that is who answers; without `Finished` where not."""
+        if self._small is None:
+            return
+        route = self._small.router.route(
+            work.question.text, len(work.question.history), work.passages
+        )
+        work.route = route.reason
+        if route.model is Model.LARGE:
+            return
+        writing = _Writing(self._small.model, work, cites_first=True)
+        try:
+            async with aclosing(writing.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            yield self._written(writing, work)
+        except EngineFailed as error:
+            work.route = _instead_of_small(error)
+            _LOG.warning("%s: the large model answers instead: %s", work.route, error)
+            if writing.text:
+                work.is_void = True
+                yield Void(work.route)
+
+    async def _by_large(self, work: _Work) -> AsyncGenerator[Event, None]:
+        """The language model's answer; without `Finished` where there is none or it fails."""
+        if self._model is None:
+            return
+        writing = _Writing(self._model, work)
+        try:
+            async with aclosing(writing.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+            yield self._written(writing, work)
+        except EngineFailed as error:
+            if isinstance(error, EngineBusy) and not work.is_void:
+                raise  # A little later there is an answer, which is better than quotes now.
+            yield Degraded(str(error))
+            work.degraded = f"{error} {work.degraded}".rstrip()
 
     async def _search(self, question: Question, language: str) -> tuple[str, Ranked]:
         """What was asked and what it found; a follow-up that says too little gets its context."""
@@ -168,33 +233,37 @@ class Answerer:
         text = self._prompts.no_evidence[language]
         return [Piece(text), self._finished(text, (), engine, language, clock, degraded=degraded)]
 
-    def _written(self, writing: _Writing, language: str, clock: _Clock, degraded: str) -> Finished:
+    def _written(self, writing: _Writing, work: _Work) -> Finished:
         return self._finished(
             writing.text,
             writing.citations(),
-            self.engine,
-            language,
-            clock,
-            degraded=degraded,
+            writing.engine,
+            work.language,
+            work.clock,
+            degraded=work.degraded,
+            route=work.route,
             usage=writing.usage,
         )
 
-    async def _extracted(
-        self,
-        asked: str,
-        passages: Sequence[Passage],
-        language: str,
-        reason: str,
-        clock: _Clock,
-    ) -> list[Event]:
+    async def _extracted(self, asked: str, work: _Work) -> list[Event]:
         # It counts words in the library, which may have to wait for the disk.
-        extract = await asyncio.to_thread(self._extractor.extract, asked, passages, language)
+        extract = await asyncio.to_thread(
+            self._extractor.extract, asked, work.passages, work.language
+        )
         if not extract.citations:
-            return self._not_in_documents(language, EXTRACTIVE, clock, degraded=reason)
-        clock.mark("first_piece_ms")
+            return self._not_in_documents(
+                work.language, EXTRACTIVE, work.clock, degraded=work.degraded
+            )
+        work.clock.mark("first_piece_ms")
         lines = extract.answer.splitlines(keepends=True)
         finished = self._finished(
-            extract.answer, extract.citations, EXTRACTIVE, language, clock, degraded=reason
+            extract.answer,
+            extract.citations,
+            EXTRACTIVE,
+            work.language,
+            work.clock,
+            degraded=work.degraded,
+            route=work.route,
         )
         return [*(Piece(line) for line in lines), finished]
 
@@ -207,6 +276,7 @@ class Answerer:
         clock: _Clock,
         *,
         degraded: str = "",
+        route: str = "",
         usage: Usage | None = None,
     ) -> Finished:
         clock.mark("total_ms")
@@ -218,24 +288,37 @@ class Answerer:
             release=self._release,
             language=language,
             degraded=degraded,
+            route=route,
             timings=clock.marks,
         )
         return Finished(answer, usage)
 
 
-class _Writing:
-    """One answer of a language model while it is being written."""
+class _Uncited(EngineFailed):
+    """An answer that had to cite a passage and does not."""
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        question: Question,
-        passages: tuple[Passage, ...],
-        language: str,
-    ) -> None:
-        self._stream = model.stream(question.text, passages, language, question.history)
+
+def _instead_of_small(error: EngineFailed) -> Reason:
+    if isinstance(error, _Uncited):
+        return Reason.SMALL_UNCITED
+    return Reason.SMALL_BUSY if isinstance(error, EngineBusy) else Reason.SMALL_FAILED
+
+
+class _Writing:
+    """One answer of a language model while it is being written.
+
+    With `cites_first` nothing of it is shown before it has cited a passage that it was given.
+    """
+
+    def __init__(self, model: LanguageModel, work: _Work, *, cites_first: bool = False) -> None:
+        question, passages = work.question, work.passages
+        self.engine = model.name
+        self._stream = model.stream(question.text, passages, work.language, question.history)
         self._passages = passages
+        self._clock = work.clock
+        self._cites_first = cites_first
         self._markers = MarkerFilter(len(passages))
+        self._held = ""
         self._shown: list[str] = []
         self.usage: Usage | None = None
 
@@ -245,7 +328,8 @@ class _Writing:
         return "".join(self._shown)
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
-        """The pieces with their markers mapped; raises `EngineFailed` also for an empty answer."""
+        """The pieces with their markers mapped; raises `EngineFailed` also for an empty answer,
+        and for one without a citation where it had to cite."""
         async with aclosing(self._stream) as stream:
             async for piece in stream:
                 if isinstance(piece, Usage):
@@ -254,16 +338,23 @@ class _Writing:
                     yield shown
         if rest := self._show(self._markers.finish()):
             yield rest
-        if not self.text.strip():
+        if not (self.text + self._held).strip():
             raise EngineFailed("The language model gave an empty answer.")
+        if self._held:
+            raise _Uncited("The language model's answer cites none of the passages.")
 
     def citations(self) -> tuple[Citation, ...]:
         """What the markers in the text stand for, `[1]` first."""
         return tuple(citation(self._passages[number - 1]) for number in self._markers.cited)
 
     def _show(self, text: str) -> Piece | None:
+        text, self._held = self._held + text, ""
+        if self._cites_first and not self._markers.cited:
+            self._held = text
+            return None
         if not text:
             return None
+        self._clock.mark("first_piece_ms")
         self._shown.append(text)
         return Piece(text)
 

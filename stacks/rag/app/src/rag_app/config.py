@@ -116,7 +116,10 @@ class Corpus(_Section):
 
 
 class Tuning(_Section):
-    """The locked values: sizes in characters, counts, weights without unit, thresholds in 0..1."""
+    """The locked values: sizes in characters, counts, weights without unit, thresholds in 0..1.
+
+    Those of the router (`rag_app.routing`) are there where `[small]` is.
+    """
 
     chunk_size: Annotated[int, Field(ge=100, le=8000)]
     chunk_overlap: Annotated[int, Field(ge=0, le=2000)]
@@ -132,15 +135,23 @@ class Tuning(_Section):
     languages: tuple[Literal["en", "ko"], ...] = ("en", "ko")
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
     max_answer_tokens: Annotated[int, Field(ge=1)] = 800
+    router_max_characters: Annotated[int, Field(ge=1, le=4000)] | None = None
+    router_max_turns: Annotated[int, Field(ge=0, le=6)] | None = None
+    router_max_documents: Annotated[int, Field(ge=1, le=50)] | None = None
+    router_min_evidence: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Prompts(_Section):
-    """Files of the release with the prompt texts."""
+    """Files of the release with the prompt texts.
+
+    `large_words` are those with the words that ask for more than a small model can do.
+    """
 
     system: Path
     context: Path
     no_evidence_en: Path
     no_evidence_ko: Path
+    large_words: tuple[Path, ...] = ()
 
 
 class Engine(_Section):
@@ -198,7 +209,10 @@ class Rerank(_Section):
 
 
 class Config(_Section):
-    """Everything the application needs to know."""
+    """Everything the application needs to know.
+
+    `small` answers simple questions in the place of `engine`, a language model as well.
+    """
 
     release: str
     server: Server = Server()
@@ -208,8 +222,22 @@ class Config(_Section):
     tuning: Tuning
     prompts: Prompts
     engine: Engine = Engine()
+    small: Engine | None = None
     embedding: Embedding | None = None
     rerank: Rerank | None = None
+
+    @model_validator(mode="after")
+    def _small_has_what_it_needs(self) -> Config:
+        if self.small is None:
+            return self
+        if "extractive" in {self.engine.kind, self.small.kind}:
+            raise ValueError('small and engine: both need kind = "openai"')
+        if not self.prompts.large_words:
+            raise ValueError("small needs prompts.large_words")
+        for name in (name for name in Tuning.model_fields if name.startswith("router_")):
+            if getattr(self.tuning, name) is None:
+                raise ValueError(f"small needs tuning.{name}")
+        return self
 
     @property
     def corpus_id(self) -> str:

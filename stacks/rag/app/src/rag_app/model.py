@@ -125,7 +125,8 @@ class Answer:
     """An answer and what it rests on. `grounded` is false when the documents do not hold it.
 
     `degraded` is empty, or says in sentences what did not work: why a simpler engine answered,
-    why passages are in the order of the search alone.
+    why passages are in the order of the search alone. `route` says why this model answered
+    (`rag_app.routing.Reason`); empty where there was none to choose.
     """
 
     answer: str
@@ -135,4 +136,5 @@ class Answer:
     release: str
     language: str
     degraded: str = ""
+    route: str = ""
     timings: dict[str, float] = field(default_factory=dict)

@@ -22,11 +22,15 @@ _DELIMITER = re.compile(r"<(?=\s*/?\s*passages?\b)", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class PromptTexts:
-    """System text, template of the user turn, and the sentence for "the documents do not say"."""
+    """System text, template of the user turn, and the sentence for "the documents do not say".
+
+    `large_words` are words and phrases of questions that are no simple ones.
+    """
 
     system: str
     context: str
     no_evidence: Mapping[str, str]
+    large_words: tuple[str, ...] = ()
 
     def user_turn(self, question: str, passages: Sequence[Passage]) -> str:
         """Fill the template in one pass, so that a passage saying `{question}` stays as it is."""
@@ -35,7 +39,7 @@ class PromptTexts:
 
 
 def load(files: Prompts) -> PromptTexts:
-    """Read the four files; raises `ConfigError` naming the one that is unreadable or incomplete."""
+    """Read the files; raises `ConfigError` naming the one that is unreadable or incomplete."""
     context = _read(files.context)
     for name in ("passages", "question"):
         if f"{{{name}}}" not in context:
@@ -44,6 +48,7 @@ def load(files: Prompts) -> PromptTexts:
         system=_read(files.system),
         context=context,
         no_evidence={"en": _read(files.no_evidence_en), "ko": _read(files.no_evidence_ko)},
+        large_words=tuple(word for path in files.large_words for word in _words(path)),
     )
 
 
@@ -64,6 +69,15 @@ def _defused(text: str) -> str:
 def _attribute(value: str) -> str:
     """Fit for a double-quoted attribute on one line: a file name is chosen by its uploader."""
     return _defused(" ".join(value.split())).replace('"', "'").replace(">", "›")
+
+
+def _words(path: Path) -> list[str]:
+    """The lines of a list; empty ones and those that begin with `#` are for its readers."""
+    lines = [line.strip() for line in _read(path).splitlines()]
+    found = [line for line in lines if line and not line.startswith("#")]
+    if not found:
+        raise ConfigError(f"{path}: it lists no words")
+    return found
 
 
 def _read(path: Path) -> str:

@@ -76,3 +76,46 @@ timeout_s = 2.5
 def test_what_makes_no_index_is_refused(tmp_path: Path, lines: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         loaded(tmp_path, more=f"[vectors]\n{lines}\n")
+
+
+SMALL = """[small]
+kind = "openai"
+url = "http://small:8000/v1"
+model = "small"
+"""
+LARGE = SMALL.replace("small", "chat")
+
+
+def with_small(folder: Path, old: str = "", new: str = "") -> Config:
+    """The settings with two models and all that a router needs, but for `old`."""
+    text = settings(8642, sections=LARGE.replace("[chat]", "[engine]") + SMALL)
+    router = {"max_characters": 120, "max_turns": 0, "max_documents": 2, "min_evidence": 0.7}
+    lines = "".join(f"router_{name} = {value}\n" for name, value in router.items())
+    text = text.replace("[tuning]\n", f"[tuning]\n{lines}")
+    text = text.replace("[prompts]\n", '[prompts]\nlarge_words = ["words.txt"]\n')
+    assert old in text
+    path = folder / "rag.toml"
+    path.write_text(text.replace(old, new), encoding="utf-8")
+    return load(path)
+
+
+def test_a_small_model_stands_beside_the_large_one(tmp_path: Path) -> None:
+    config = with_small(tmp_path)
+    assert config.small is not None
+    assert (config.small.model, config.engine.model) == ("small", "chat")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("router_max_turns = 0\n", "", r"small needs tuning\.router_max_turns"),
+        ('large_words = ["words.txt"]\n', "", r"small needs prompts\.large_words"),
+        ('[engine]\nkind = "openai"', '[engine]\nkind = "extractive"', "both need kind"),
+        ("router_min_evidence = 0.7", "router_min_evidence = 1.7", "router_min_evidence"),
+    ],
+)
+def test_a_small_model_needs_a_router_and_a_large_one(
+    tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        with_small(tmp_path, old, new)

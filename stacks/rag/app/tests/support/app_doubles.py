@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rag_app.answer import Answerer, LanguageModel
+from rag_app.answer import Answerer, LanguageModel, SmallModel
 from rag_app.config import Config
 from rag_app.conversation import Turn
 from rag_app.engines.openai import Usage
@@ -264,6 +264,7 @@ def make_box(
     model: LanguageModel | None = None,
     server: Mapping[str, object] | None = None,
     reranker: RerankerDouble | None = None,
+    small: SmallModel | None = None,
 ) -> Box:
     """Services over doubles; `server` replaces values of the `[server]` section."""
     config = make_config(folder, server=dict(server or {}))
@@ -278,7 +279,7 @@ def make_box(
         searcher=searcher,
         ranking=ranking,
         vectors=vectors,  # type: ignore[arg-type]
-        answerer=make_answerer(config, ranking, model, load(config.prompts)),
+        answerer=make_answerer(config, ranking, model, load(config.prompts), small),
         uploads=uploads,
         admission=admission(config.server),
     )
@@ -286,7 +287,11 @@ def make_box(
 
 
 def make_answerer(
-    config: Config, ranking: Ranking, model: LanguageModel | None, prompts: PromptTexts
+    config: Config,
+    ranking: Ranking,
+    model: LanguageModel | None,
+    prompts: PromptTexts,
+    small: SmallModel | None = None,
 ) -> Answerer:
     """The real orchestration over doubles."""
     return Answerer(
@@ -296,4 +301,5 @@ def make_answerer(
         prompts=prompts,
         tuning=config.tuning,
         release=config.release,
+        small=small,
     )

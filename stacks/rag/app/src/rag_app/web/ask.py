@@ -9,7 +9,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rag_app.answer import Degraded, Event, Found, Piece
+from rag_app.answer import Degraded, Event, Found, Piece, Void
 from rag_app.conversation import Question
 from rag_app.model import Answer
 from rag_app.web.receive import RequestBody, read_json, until_disconnect
@@ -53,6 +53,8 @@ def _encoded(happened: Event) -> bytes:
         return event("token", {"text": happened.text})
     if isinstance(happened, Found):
         return event("passages", {"passages": [passage_json(p) for p in happened.passages]})
+    if isinstance(happened, Void):
+        return event("void", {"route": happened.route})
     if isinstance(happened, Degraded):
         return event("degraded", {"reason": happened.reason})
     return event("answer", answer_json(happened.answer))
@@ -68,5 +70,6 @@ def answer_json(answer: Answer) -> dict[str, object]:
         "release": answer.release,
         "language": answer.language,
         "degraded": answer.degraded,
+        "route": answer.route,
         "timings": answer.timings,
     }

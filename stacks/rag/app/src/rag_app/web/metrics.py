@@ -34,6 +34,10 @@ class Metrics:
             "rag_answers", "Answers by engine, and whether grounded and degraded",
             ("engine", "grounded", "degraded"), registry=self.registry,
         )  # fmt: skip
+        self.routes = Counter(
+            "rag_routed_answers", "Answers by engine, and why this one wrote them",
+            ("engine", "reason"), registry=self.registry,
+        )  # fmt: skip
         self.first_piece = Histogram(
             "rag_answer_first_piece_seconds", "Seconds from question to the first piece of answer",
             ("engine",), buckets=_BUCKETS, registry=self.registry,
@@ -62,6 +66,8 @@ class Metrics:
         self.answers.labels(
             answer.engine, str(answer.grounded).lower(), str(bool(answer.degraded)).lower()
         ).inc()
+        if answer.route:
+            self.routes.labels(answer.engine, answer.route).inc()
         if first := answer.timings.get("first_piece_ms"):
             self.first_piece.labels(answer.engine).observe(first / 1000)
         if usage:
@@ -69,14 +75,20 @@ class Metrics:
             self.tokens.labels("prompt").inc(usage.prompt_tokens)
             self.tokens.labels("completion").inc(usage.completion_tokens)
 
-    def usage(self) -> dict[str, float | int]:
-        """What was counted since the start: `seconds` long, answers and their tokens in sums."""
+    def usage(self) -> dict[str, object]:
+        """What was counted since the start: `seconds` long, answers and their tokens in sums.
+
+        `engines` and `routes` are how many answers each engine wrote, and for which reason it
+        and no other; tokens are those of the answers that were given.
+        """
         return {
             "seconds": round(time.monotonic() - self._started, 1),
             "answers": _sum(self.answers),
             "counted": _sum(self.counted),
             "prompt_tokens": _sum(self.tokens, "prompt"),
             "completion_tokens": _sum(self.tokens, "completion"),
+            "engines": _by(self.answers, "engine"),
+            "routes": _by(self.routes, "reason"),
         }
 
     def exposition(
@@ -103,6 +115,16 @@ def _sum(counter: Counter, kind: str | None = None) -> int:
             if sample.name.endswith("_total") and kind in (None, sample.labels.get("kind"))
         )
     )
+
+
+def _by(counter: Counter, label: str) -> dict[str, int]:
+    """The sums over all other labels."""
+    found: Tally[str] = Tally()
+    for family in counter.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                found[sample.labels[label]] += int(sample.value)
+    return dict(sorted(found.items()))
 
 
 class MeasureRequests:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rag_app.answer import Degraded, Finished, Piece
+from rag_app.answer import Degraded, Finished, Piece, Void
 from rag_app.conversation import Question, Turn, recent
 from rag_app.text.language import detect
 from rag_app.web.openai_format import DONE, MODEL, Writer, usage_json
@@ -144,6 +144,8 @@ async def _chunks(
                 yield writer.piece(happened.text)
             elif isinstance(happened, Degraded):
                 yield writer.void(happened.reason, detect(question.text))
+            elif isinstance(happened, Void):
+                yield writer.void("", detect(question.text))
             elif isinstance(happened, Finished):
                 yield writer.ending(happened.answer)
                 if with_usage:

@@ -1,7 +1,7 @@
 """The wire format of OpenAI's chat completions; pure.
 
 Beyond the format: `citations` (structured, as in /api/ask) and `aibox` (grounded, engine,
-degraded, release, language) at the top level of the response and of the last chunk. The text
+degraded, route, release, language) at the top level of the response and of the last chunk. The text
 itself carries the markers and ends with the list of sources, for clients that show only text.
 """
 
@@ -25,6 +25,10 @@ _SOURCES = {"en": "Sources", "ko": "출처"}
 _VOID = {
     "en": "The text above is void. {reason} Quotes from the documents instead:",
     "ko": "위의 글은 무효입니다. ({reason}) 대신 문서의 인용문을 보여 드립니다:",
+}
+_AGAIN = {
+    "en": "The text above is void; another model answers anew:",
+    "ko": "위의 글은 무효입니다. 다른 모델이 새로 답합니다:",
 }
 
 
@@ -77,10 +81,14 @@ class Writer:
         return self._content(self._images.feed(text))
 
     def void(self, reason: str, language: str) -> bytes:
-        """Says that the text so far, which cannot be called back, is replaced by what follows."""
+        """Says that the text so far, which cannot be called back, is replaced by what follows.
+
+        With a `reason` quotes follow, without one the answer of another model.
+        """
         text = self._images.finish()
         if self._wrote or text:
-            text += f"\n\n---\n\n{_VOID[language].format(reason=reason)}\n\n"
+            said = _VOID[language].format(reason=reason) if reason else _AGAIN[language]
+            text += f"\n\n---\n\n{said}\n\n"
         return self._content(text)
 
     def ending(self, answer: Answer) -> bytes:
@@ -155,6 +163,7 @@ def _extras(answer: Answer) -> dict[str, object]:
         "grounded": answer.grounded,
         "engine": answer.engine,
         "degraded": answer.degraded,
+        "route": answer.route,
         "release": answer.release,
         "language": answer.language,
     }

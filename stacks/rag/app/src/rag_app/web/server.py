@@ -12,16 +12,17 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from rag_app import prompts
-from rag_app.answer import Answerer
-from rag_app.config import Config, Server
+from rag_app.answer import Answerer, SmallModel
+from rag_app.config import Config, Engine, Server
 from rag_app.embedding import EmbeddingClient
 from rag_app.ending import end_after
 from rag_app.engines.extractive import ExtractiveEngine
-from rag_app.engines.openai import OpenAIEngine
+from rag_app.engines.openai import BUSY_PATIENCE_S, OpenAIEngine
 from rag_app.errors import ConfigError
 from rag_app.library import SqliteLibrary
 from rag_app.reranking import RerankClient
 from rag_app.retrieval import HybridSearcher, Ranking
+from rag_app.routing import Router, limits_of
 from rag_app.vectors.connect import open_reader
 from rag_app.vectors.signature import index_signature
 from rag_app.web.admission import Admission
@@ -87,7 +88,9 @@ def listen(host: str, port: int) -> socket.socket:
 def compose(config: Config) -> ASGIApp:
     """The application over the library, the index and the engine that `config` names."""
     texts = prompts.load(config.prompts)
-    model = _language_model(config, texts)
+    model = _language_model(config.engine, config, texts)
+    small = _small_model(config, texts)
+    router = Router(limits_of(config.tuning), texts.large_words)
     signature = index_signature(config.tuning, config.embedding)
     library = SqliteLibrary(config.storage.data)
     vectors = open_reader(config)
@@ -105,6 +108,7 @@ def compose(config: Config) -> ASGIApp:
             ranking=ranking,
             extractor=ExtractiveEngine(config.tuning.max_quotes, library.frequencies(signature)),
             model=model,
+            small=SmallModel(small, router) if small else None,
             prompts=texts,
             tuning=config.tuning,
             release=config.release,
@@ -112,7 +116,7 @@ def compose(config: Config) -> ASGIApp:
         uploads=config.storage.data / "uploads",
         admission=admission(config.server),
     )
-    opened = [part.close for part in (model, embedding, reranker, vectors) if part]
+    opened = [part.close for part in (model, small, embedding, reranker, vectors) if part]
     return build(services, partial(_close, opened, library))
 
 
@@ -121,12 +125,28 @@ def admission(server: Server) -> Admission:
     return Admission(server.max_concurrent_answers, server.max_waiting_questions, server.max_wait_s)
 
 
-def _language_model(config: Config, texts: prompts.PromptTexts) -> OpenAIEngine | None:
-    if config.engine.kind == "extractive":
+def _language_model(
+    settings: Engine,
+    config: Config,
+    texts: prompts.PromptTexts,
+    patience_s: float = BUSY_PATIENCE_S,
+) -> OpenAIEngine | None:
+    if settings.kind == "extractive":
         return None
     return OpenAIEngine(
-        config.engine, config.tuning, texts, connections=config.server.max_concurrent_answers
+        settings,
+        config.tuning,
+        texts,
+        connections=config.server.max_concurrent_answers,
+        patience_s=patience_s,
     )
+
+
+def _small_model(config: Config, texts: prompts.PromptTexts) -> OpenAIEngine | None:
+    """Nobody waits for a small model that is full: the large one answers."""
+    if config.small is None:
+        return None
+    return _language_model(config.small, config, texts, patience_s=0.0)
 
 
 async def _close(opened: Sequence[Callable[[], Awaitable[None]]], library: SqliteLibrary) -> None:

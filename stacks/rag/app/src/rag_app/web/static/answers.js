@@ -109,6 +109,7 @@ class Answer {
           passages: ({ passages }) => this.found(passages),
           token: ({ text }) => this.add(text),
           degraded: ({ reason }) => this.startOver(reason),
+          void: () => this.clear(),
           answer: (answer) => this.showFinal(answer),
         });
       } catch (error) {
@@ -145,9 +146,14 @@ class Answer {
   }
 
   startOver(reason) {
+    this.clear();
+    this.showDegraded(reason);
+  }
+
+  /** What was shown is void; another model answers anew. */
+  clear() {
     this.text = "";
     this.body.replaceChildren();
-    this.showDegraded(reason);
   }
 
   draw(marker) {
