@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from aibox.bundle.manifest import Index
 from aibox.bundle.trust import signing
 from aibox.bundling import Order
 from aibox.content import Content
+from aibox.errors import AiboxError
 from aibox.lock import ModelsLock, Wheel, WheelFile
 from aibox.pins import FilePin, ImagePin, ModelFile, ModelPin, PackageSet
 from aibox.progress import Progress
@@ -303,4 +304,20 @@ def copy_of(project: PackagerProject, folder: Path) -> PackagerProject:
         project.web,
         project.cache_folder,
         project.lock,
+    )
+
+
+def refusal(work: Callable[[], object]) -> AiboxError:
+    """What `work` refuses with."""
+    with pytest.raises(AiboxError) as found:
+        work()
+    return found.value
+
+
+def nothing_was_made(project: PackagerProject, output: Path) -> bool:
+    """Whether a build ended before it asked anybody for anything or wrote a byte."""
+    return (
+        not project.requests
+        and not output.exists()
+        and not output.with_name(output.name + ".partial").exists()
     )

@@ -6,7 +6,7 @@ import os
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from aibox.errors import AiboxError, Failed
 from aibox.progress import Progress
 from bundle_media import snapshot
 from faults import in_a_process
-from packager_project import DRIVER, PackagerProject, packager_project
+from packager_project import DRIVER, PackagerProject
 
 BEFORE: tuple[tuple[Any, str], ...] = (
     (checkout, "program_files"),
@@ -35,17 +35,6 @@ BEFORE: tuple[tuple[Any, str], ...] = (
     (Partial, "publish"),
 )
 SLOW = b"s" * (1 << 20)
-
-
-@pytest.fixture
-def project(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[PackagerProject]:
-    with packager_project(place, monkeypatch) as made:
-        yield made
-
-
-@pytest.fixture
-def output(place: Path) -> Path:
-    return place / "out" / "box"
 
 
 def killing(holder: Any, name: str) -> Callable[[], None]:
