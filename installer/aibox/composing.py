@@ -27,6 +27,15 @@ MEMORY_MIB = {"gateway": 256, "web": 1536, "ingest": 3072, "qdrant": 4096}
 SHUTDOWN_S = 120
 SMALL_SILENCE_S = 5.0
 """How long the small model may be silent before the large one answers in its place."""
+ANSWER_GRACE_S = 60
+"""How long an answer in the works may go on when its service is told to stop. Whoever stands
+behind it (the engine) waits longer, and so does whoever stands before it (the gateway)."""
+CONCURRENT_ANSWERS = 32
+"""Where the engine does not say how many it works at together."""
+CANARY_S = 40
+"""How long the question of a health check waits for its answer."""
+STALLED_S = 120
+"""For how long an engine may compute nothing although it was asked, at least."""
 
 
 def image_tag(release: Release, service: str, architecture: str) -> str:
@@ -69,6 +78,9 @@ def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
         "secret_files": dict(sorted(_secret_files(release, site))),
         "qdrant_key": footing.QDRANT_KEY,
         "app_port": APP_PORT,
+        "web_stop_s": ANSWER_GRACE_S + 10,
+        "gateway_grace_s": ANSWER_GRACE_S + 15,
+        "gateway_stop_s": ANSWER_GRACE_S + 25,
         "app_upstream": placing.endpoint(release, site, "web"),
         "upload_limit_mb": UPLOAD_LIMIT_MB,
         "elsewhere": bool(outside.intersection(here)),
@@ -159,6 +171,10 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
         "stop_grace_s": shutdown_s + 30,
         "ready_deadline_s": int(release.gate.ready_deadline_s),
         "question": _question(service, served),
+        "own_port": placing.OWN_PORTS[service],
+        "metrics_path": "/metrics",
+        "canary_timeout_s": CANARY_S,
+        "stalled_s": max(STALLED_S, int(2 * release.gate.question_deadline_s)),
     }
 
 
@@ -203,12 +219,21 @@ def _question(service: str, served: Serving) -> tuple[str, dict[str, object]]:
 # -- the application ----------------------------------------------------------------------------
 
 
-def server() -> dict[str, Any]:
-    """[server] of rag.toml: behind the gateway, which knows the names."""
+def server(release: Release) -> dict[str, Any]:
+    """[server] of rag.toml: behind the gateway, which knows the names.
+
+    As many answers at once as the box's own engine works at together, and as many again wait.
+    """
+    chat = release.serving.get("chat")
+    arguments = chat.arguments if chat else {}
+    together = int(arguments.get("max-num-seqs", CONCURRENT_ANSWERS))
     return {
         "host": "0.0.0.0",  # noqa: S104 - of its own network, where only the gateway asks
         "port": APP_PORT,
         "behind_gateway": True,
+        "max_concurrent_answers": together,
+        "max_waiting_questions": together,
+        "stop_grace_s": ANSWER_GRACE_S,
         "allowed_hosts": ["*"],
     }
 

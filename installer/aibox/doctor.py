@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aibox import checks
-from aibox.box import gpu_evidence, gpus, host
+from aibox.box import gpu_evidence, gpus, host, stalls
 from aibox.box.journal import Intent, Unreadable
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
+from aibox.box.system_units import unit_of
 from aibox.checks.evidence import Evidence, Image
 from aibox.errors import AiboxError
 from aibox.preflight import Finding, Status
@@ -29,6 +30,7 @@ def examine(
         *_generations(store),
         _record(store),
         *_services(services),
+        *_stalls(store),
         _answers(ready),
     )
 
@@ -132,6 +134,18 @@ def _services(services: tuple[ServiceStatus, ...]) -> Iterator[Finding]:
             f"{service.state}, {service.restarts} restarts",
             "running",
             f"read logs/{service.name}.log in the box, then: ./aibox start",
+        )
+
+
+def _stalls(store: Store) -> Iterator[Finding]:
+    """Nobody noticed, for they were started anew; but an engine that is well does not hang."""
+    for one in stalls.read(store.layout.root):
+        yield Finding(
+            check=f"engine {one.service}",
+            status=Status.WARN,
+            found=f"hung {one.times} times in 24 hours and was started anew, last at {one.last}",
+            expected="an engine that never hangs",
+            fix=f"see what it was doing: journalctl --all --unit {unit_of(one.service)}",
         )
 
 

@@ -106,7 +106,7 @@ class _Containers:
         self._context = {
             **context,
             **composing.common(release, site, architecture),
-            "server": composing.server(),
+            "server": composing.server(release),
             "engine": composing.answering(release, site),
             "vectors": composing.vectors(release, site),
             "rerank": composing.reranking(release, site),

@@ -43,6 +43,12 @@ SHARE, FROZEN = "gpu-memory-utilization", "kv-cache-memory-bytes"
 """Of a GPU's memory: the share an engine may take, and the bytes that contexts surely get."""
 
 
+SHUTDOWN = "shutdown-timeout"
+SHUTDOWN_BOUNDS_S = (90, 140)
+"""How long an engine may go on with answers when it is told to stop: longer than the application
+and the gateway wait for them, and shorter than systemd waits for all of it."""
+
+
 def _known_argument(key: str) -> str:
     if key not in ARGUMENTS:
         raise ValueError("is no argument a profile may set; vLLM's tuning flags are known here")
@@ -163,6 +169,10 @@ def _problems(
         yield "gpus: named twice"
     if missing := [index for index in item.gpus if index >= gpus]:
         yield f"gpus: there is no {missing[0]}; the profile has {gpus}, counted from 0"
+    least, most = SHUTDOWN_BOUNDS_S
+    shutdown = item.arguments.get(SHUTDOWN, least)
+    if not isinstance(shutdown, int) or not least <= shutdown <= most:
+        yield f"arguments.{SHUTDOWN}: must be seconds between {least} and {most}"
     stages = item.arguments.get(STAGES, 1)
     if not isinstance(stages, int) or stages < 1 or len(item.gpus) % stages:
         yield f"arguments.{STAGES}: must divide the number of gpus"

@@ -8,6 +8,8 @@ from typing import Any
 from aibox import plan as plans
 from aibox.box.journal import Intent
 from aibox.box.runtime import ServiceStatus
+from aibox.box.stalls import Stalls
+from aibox.box.stalls import read as read_stalls
 from aibox.box.store import Store
 from aibox.difference import Difference
 from aibox.plan import Current
@@ -41,7 +43,8 @@ class Status(Model):
     """The `status` contract. `differences` compares the release with models.lock.
 
     `calibration` says whether that of the engine counts: `none`, `valid, …` or `stale: …`; "" in
-    a box without an engine of its own.
+    a box without an engine of its own. `stalls` are engines that hung in the last day and were
+    started anew.
     """
 
     release: str
@@ -54,6 +57,7 @@ class Status(Model):
     last_gate: dict[str, Any] | None
     differences: tuple[Difference, ...]
     calibration: str = ""
+    stalls: tuple[Stalls, ...] = ()
 
 
 def describe(
@@ -80,6 +84,7 @@ def describe(
         last_gate=last_gate(store.history.read().entries),
         differences=plans.compare_releases(now.release, locked) if now and locked else (),
         calibration=calibration,
+        stalls=read_stalls(store.layout.root),
     )
 
 

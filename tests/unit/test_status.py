@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from aibox.box.runtime import ServiceStatus
+from aibox.box.store import Store
+from aibox.doctor import examine
 from aibox.record import Action, Entry, Result
-from aibox.status import State, judge, last_gate
+from aibox.status import State, describe, judge, last_gate
 from aibox.verdict import CaseResult, Verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -58,3 +62,15 @@ def test_the_newest_verdict_is_shown_with_its_generation() -> None:
 
 def test_a_box_that_was_never_judged_has_no_verdict() -> None:
     assert last_gate(()) is None
+
+
+def test_an_engine_that_hung_is_told_by_status_and_doctor(tmp_path: Path) -> None:
+    note = tmp_path / "cache/chat-0123456789abcdef/stalls.json"
+    note.parent.mkdir(parents=True)
+    note.write_text(f"[{time.time() - 60}]")
+    store = Store(tmp_path)
+    (stall,) = describe(store, None, (), None).stalls
+    assert (stall.service, stall.times) == ("chat", 1)
+    (found,) = (one for one in examine(store, (), (True, "")) if one.check == "engine chat")
+    assert (found.status.value, "hung 1 times" in found.found) == ("warn", True)
+    assert found.fix.endswith("journalctl --all --unit aibox@chat.service")

@@ -23,7 +23,8 @@ SOCKET = Path("/run/docker.sock")
 ANSWER_TIMEOUT_S = 60
 # The last layer of an image of 20 GB is unpacked without a word, on slow disks for minutes.
 LOAD_TIMEOUT_S = 1800
-STOP_TIMEOUT_S = 30
+# At most: as long as an engine's container has when its unit stops it.
+STOP_TIMEOUT_S = 180
 # Docker 23: the first that unpacks zstd layers of an archive.
 OLDEST_API = (1, 42)
 PROJECT_LABEL = "com.docker.compose.project"

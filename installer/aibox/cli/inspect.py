@@ -141,6 +141,8 @@ def status(inventory: HostsInventory = None, as_json: AsJson = False) -> None:
             show.text(f"            {told}")
     if found.calibration:
         show.text(f"calibration {found.calibration}")
+    for one in found.stalls:
+        show.text(f"stalled     {one.service}: {one.times} times in 24 hours, last at {one.last}")
     for item in found.differences:
         show.text(f"models.lock {item.name}: {item.current} -> {item.desired}")
     rows = [service.model_dump() for service in found.services]

@@ -64,7 +64,7 @@ class Server(_Section):
     max_concurrent_answers: Annotated[int, Field(ge=1, le=4096)] = 32
     max_waiting_questions: Annotated[int, Field(ge=0, le=4096)] = 64
     max_wait_s: Annotated[float, Field(ge=0, le=120)] = 15.0
-    stop_grace_s: Annotated[int, Field(ge=1, le=600)] = 5
+    stop_grace_s: Annotated[int, Field(ge=1, le=600)] = 10
 
     @model_validator(mode="after")
     def _closed_without_gateway(self) -> Server:
