@@ -115,14 +115,20 @@ def test_two_engines_that_want_more_than_a_card_has_do_not_fit() -> None:
 
 def test_of_two_cards_the_one_with_the_greater_neighbours_decides() -> None:
     shipped = profiles.load(CONTENT.profiles, "l40sx2")
-    found = question.of_profile(SOURCES, shipped, Adjustment())
+    places = {"chat": (0, 1), "embedding": (0,), "rerank": (1,)}
+    serving = {
+        name: shipped.serving[name].model_copy(update={"gpus": gpus})
+        for name, gpus in places.items()
+    }
+    apart = shipped.model_copy(update={"serving": serving})
+    found = question.of_profile(SOURCES, apart, Adjustment())
     (beside,) = found["chat"].ask.neighbours
     assert [one.name for one in found["embedding"].ask.neighbours] == ["chat"]
     # The embedder does not start where less than its share is free, whatever it takes then.
     assert beside.low < 2 * GIB < beside.high == ceil(45_000 * MIB * 0.07)
     serving = {
         name: one.model_copy(update={"gpus": (1,)}) if name != "chat" else one
-        for name, one in shipped.serving.items()
+        for name, one in apart.serving.items()
     }
     crowded = shipped.model_copy(update={"serving": serving})
     found = question.of_profile(SOURCES, crowded, Adjustment())

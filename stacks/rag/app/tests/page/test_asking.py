@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from app_doubles import Box, LanguageModelDouble
+from app_doubles import Box, LanguageModelDouble, make_box
 from browser import Page
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
+from rag_app.answer import SmallModel
 from rag_app.config import Engine
 from rag_app.errors import EngineBusy, EngineFailed, VectorsUnavailable
 from rag_app.interfaces import Readiness
+from rag_app.routing import Limits, Router
 
 pytestmark = pytest.mark.browser
 
@@ -168,6 +171,28 @@ class TestWithAModelThatBreaksOff:
         assert "could not answer" in page.text(".notice")
         assert "It broke off." in page.text(".notice")
         assert page.text(".state") == "Quoted from the documents"
+
+
+class TestWithASmallModelThatBreaksOff:
+    """What it wrote is void and gone; the large model's answer carries no warning."""
+
+    @pytest.fixture
+    def box(self, tmp_path: Path) -> Box:
+        limits = Limits(
+            max_characters=99, max_turns=0, max_documents=9, min_evidence=0.3, evidence=0.3
+        )
+        failing = LanguageModelDouble(["Half [1]", " an answer"], EngineFailed("It broke off."))
+        large = LanguageModelDouble(["Run aibox rollback [1]."], name="large-model")
+        box = make_box(tmp_path, model=large, small=SmallModel(failing, Router(limits, [])))
+        box.library.hold("manual.md", "# Roll back\nTo roll back a failed upgrade, type it.\n")
+        return box
+
+    def test_the_large_models_answer_replaces_it(self, page: Page) -> None:
+        page.ask(QUESTION)
+        assert "Half" not in page.text(".answer .body")
+        assert page.text(".answer .body").startswith("Run aibox rollback")
+        assert "Written by AI (large-model)" in page.text(".state")
+        assert not page.get(".notice").is_displayed()
 
 
 class TestWithAFullBox:

@@ -9,6 +9,7 @@ import tomllib
 from functools import lru_cache
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 from async_helpers import run
@@ -16,9 +17,11 @@ from small_library import SIGNATURE, TUNING, Shelf, make_shelf
 
 from rag_app.engines.extractive import ExtractiveEngine
 from rag_app.model import Passage
+from rag_app.routing import Limits, Model, Router
 from rag_app.text.language import detect
 
-MANUAL = Path(__file__).parents[5] / "docs" / "manual"
+PROJECT = Path(__file__).parents[5]
+MANUAL = PROJECT / "docs" / "manual"
 QUESTIONS = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))[
     "question"
 ]
@@ -84,3 +87,31 @@ def test_a_question_how_to_is_answered_with_the_command_first(question: str, tol
     engine = ExtractiveEngine(TUNING.max_quotes, shelf().library.frequencies(SIGNATURE))
     extract = engine.extract(question, passages(question), detect(question))
     assert told in extract.citations[0].quote
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_the_questions_of_the_gate_are_for_both_models(language: str) -> None:
+    """With the locked values: a gate that asked one model alone would say nothing of the other."""
+    router = locked_router()
+    asked = [
+        item["question"]
+        for item in toml("stacks/rag/golden.toml")["golden"]
+        if item["language"] == language and item.get("expect") != "no-evidence"
+    ]
+    routes = [router.route(question, 0, passages(question)).model for question in asked]
+    assert min(routes.count(Model.SMALL), routes.count(Model.LARGE)) >= 2
+
+
+def locked_router() -> Router:
+    """The router of a profile with a small model."""
+    tuning = toml("stacks/profiles/l40sx1.toml")["tuning"]
+    names = ("max_characters", "max_turns", "max_documents", "min_evidence")
+    values = {name: tuning[f"router_{name}"] for name in names}
+    texts = [(PROJECT / f"stacks/prompts/large_words.{name}.txt") for name in ("en", "ko")]
+    lines = [line for path in texts for line in path.read_text(encoding="utf-8").splitlines()]
+    words = [line for line in lines if line and not line.startswith("#")]
+    return Router(Limits(**values, evidence=tuning["evidence_threshold"]), words)
+
+
+def toml(path: str) -> dict[str, Any]:
+    return tomllib.loads((PROJECT / path).read_text(encoding="utf-8"))
