@@ -30,7 +30,7 @@ def test_the_list_says_what_fits(types: Types) -> None:
     lines = {line.split()[0]: line for line in ended.out.splitlines()}
     assert "yes" in lines["a100x2"].split()
     assert "2 x 79 GiB" in lines["a100x2"]
-    assert "18 x 16,384" in lines["a100x2"]
+    assert "17 x 16,384" in lines["a100x2"]
     assert "yes" not in lines["h100x8"].split()
     assert "yes" in lines["local"].split()
     assert "NVML: refused" in ended.err
@@ -44,7 +44,7 @@ def test_json_says_why(types: Types) -> None:
     assert rows["h100x8"]["reasons"][0].startswith("needs 8 of 10de:2330; the host has 2 of")
     assert rows["h100x8"]["hardware"]["fabric"] == "nvswitch"
     assert rows["local"]["hardware"] is None
-    assert rows["a100x2"]["capacity"] == {"concurrency": 18, "context_tokens": 16384}
+    assert rows["a100x2"]["capacity"] == {"concurrency": 17, "context_tokens": 16384}
     assert rows["local"]["capacity"] is None
 
 
