@@ -5,7 +5,7 @@ Service by service; the names of the networks, mounts and headers are the templa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from aibox import digest, footing, objects, placing
@@ -157,7 +157,7 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
     served = release.serving[service]
     arguments = dict(served.arguments)
     shutdown_s = int(arguments.pop("shutdown-timeout", SHUTDOWN_S))
-    return {
+    values = {
         "service": service,
         "serving": served.model_dump(mode="json"),
         "key": footing.key_of(service),
@@ -168,14 +168,32 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
         "chat_template": _chat_template(release, served),
         "arguments": dict(sorted(arguments.items())),
         "shutdown_timeout_s": shutdown_s,
-        "stop_grace_s": shutdown_s + 30,
+        "stop_grace_s": (shutdown_s if served.engine.drains else 0) + 30,
         "ready_deadline_s": int(release.gate.ready_deadline_s),
         "question": _question(service, served),
         "own_port": placing.OWN_PORTS[service],
-        "metrics_path": "/metrics",
+        "metrics_path": served.engine.metrics_path,
         "canary_timeout_s": CANARY_S,
         "stalled_s": max(STALLED_S, int(2 * release.gate.question_deadline_s)),
+        "kind": served.engine,
+        "weights_file": _weights_file(release, served),
     }
+    return {**values, "command": served.engine.command(values)}
+
+
+def _weights_file(release: Release, served: Serving) -> str:
+    """The file that an engine is given which takes one: the first where weights are cut."""
+    pin = next(model for model in release.models if model.name == served.model)
+    suffix = served.engine.one_file
+    found = [file.path for file in pin.files if suffix and file.path.endswith(suffix)]
+    if suffix and not found:
+        raise BadUsage(
+            "weights-of-another-engine",
+            f"the model {pin.name} has no {suffix}, which {served.kind.value} reads",
+            hint="name one that has, or another kind of engine, then: ./aibox lock",
+            fault=Fault.YOU,
+        )
+    return min(found, default="")
 
 
 def _are_apart(release: Release) -> bool:
@@ -225,8 +243,8 @@ def server(release: Release) -> dict[str, Any]:
     As many answers at once as the box's own engine works at together, and as many again wait.
     """
     chat = release.serving.get("chat")
-    arguments = chat.arguments if chat else {}
-    together = int(arguments.get("max-num-seqs", CONCURRENT_ANSWERS))
+    said = chat.arguments.get(chat.engine.together) if chat else None
+    together = int(said or CONCURRENT_ANSWERS)
     return {
         "host": "0.0.0.0",  # noqa: S104 - of its own network, where only the gateway asks
         "port": APP_PORT,
@@ -322,7 +340,8 @@ def reads(
     served = release.serving.get(service)
     if served is not None:
         names = (f"config/{service}.serve.yaml", f"config/{service}.ask.py")
-        return [model_digest(release, served), *_digests(files, names)]
+        its = [name for name in names if name in files]
+        return [model_digest(release, served), *_digests(files, its)]
     match service:
         case "gateway":
             return [certificate, *_digests(files, ("config/Caddyfile",))]
@@ -335,7 +354,7 @@ def reads(
             return [_role(release, role) for role in (Role.APP, Role.DOCUMENTS)]
 
 
-def _digests(files: Mapping[str, bytes], names: tuple[str, ...]) -> list[str]:
+def _digests(files: Mapping[str, bytes], names: Sequence[str]) -> list[str]:
     return [digest.of_bytes(files[name]) for name in names]
 
 

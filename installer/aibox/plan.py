@@ -104,7 +104,8 @@ def address(site: Site, runtime: Runtime) -> str:
 
 def engine(release: Release, site: Site) -> str:
     """Who writes the answers: the release's own model, or what the site names."""
-    return "vllm" if "chat" in release.serving else site.engine.kind
+    chat = release.serving.get("chat")
+    return chat.kind.value if chat else site.engine.kind
 
 
 def environment_id(wheel_digests: Iterable[str], python: str) -> str:

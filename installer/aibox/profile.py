@@ -292,10 +292,14 @@ def _of_router(profile: Profile) -> Iterator[str]:
 
 def _unlike_the_engine(capacity: Capacity, chat: Serving | None) -> Iterator[str]:
     arguments = chat.arguments if chat is not None else {}
-    if arguments.get("max-model-len") != capacity.context_tokens:
+    together = chat.engine.together if chat is not None else "max-num-seqs"
+    if "ctx-size" in arguments:  # One store of tokens, which answers at once share evenly.
+        if arguments["ctx-size"] // arguments.get(together, 1) < capacity.context_tokens:
+            yield "capacity.context_tokens: is more than ctx-size over parallel"
+    elif arguments.get("max-model-len") != capacity.context_tokens:
         yield "capacity.context_tokens: must be [serving.chat.arguments] max-model-len"
-    if int(arguments.get("max-num-seqs", capacity.concurrency)) < capacity.concurrency:
-        yield "capacity.concurrency: is more than [serving.chat.arguments] max-num-seqs"
+    if int(arguments.get(together, capacity.concurrency)) < capacity.concurrency:
+        yield f"capacity.concurrency: is more than [serving.chat.arguments] {together}"
 
 
 def names(folder: Path) -> tuple[str, ...]:

@@ -134,7 +134,8 @@ class _Containers:
             for path, name in FILES_OF_SERVICE.get(service, {}).items():
                 yield path, self._fill(name, {})
         for service, values in self._engines.items():
-            yield f"config/{service}.serve.yaml", self._fill("vllm/serve.yaml.j2", values)
+            if values["kind"].settings:
+                yield f"config/{service}.serve.yaml", self._fill("vllm/serve.yaml.j2", values)
             yield f"config/{service}.ask.py", self._fill("vllm/ask.py.j2", values)
 
     def _block(self, service: str) -> str:

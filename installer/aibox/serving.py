@@ -1,8 +1,8 @@
-"""What a profile says of the language models it serves: one vLLM service each.
+"""What a profile says of the language models it serves: one service each.
 
-The section [serving.NAME] of a profile, where NAME is the service. Its arguments are vLLM's own
-(`serve.yaml`), frozen: they decide whether a model fits and how many can ask at once, so they
-are locked and part of the release. What the box itself decides is not among them.
+The section [serving.NAME] of a profile, where NAME is the service. Its arguments are the engine's
+own (`engine_kinds`), frozen: they decide whether a model fits and how many can ask at once, so
+they are locked and part of the release. What the box itself decides is not among them.
 """
 
 from __future__ import annotations
@@ -15,34 +15,15 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from aibox.engine_kinds import KINDS, Kind, KindName
 from aibox.schema import Model, Name
 
 APP_IMAGE = "app"
 ROLES = ("gateway", "web", "ingest", "qdrant")
 """The services of a container box that are no models."""
-# vLLM's flags that tune an engine (0.32). What is not here is decided by the box (where weights
-# lie, who may ask, on which address, over how many GPUs), needs a network, or runs code that came
-# with a model: `trust-remote-code`, `middleware`, `tool-parser-plugin` and the like.
-_ARGUMENTS = """
-    async-scheduling attention-backend block-size chat-template-content-format compilation-config
-    config-format convert cpu-offload-gb cudagraph-capture-sizes
-    default-chat-template-kwargs distributed-executor-backend dtype enable-auto-tool-choice
-    enable-chunked-prefill enable-expert-parallel enable-prefix-caching enforce-eager
-    generation-config gpu-memory-utilization kv-cache-dtype kv-cache-memory-bytes
-    limit-mm-per-prompt load-format long-prefill-token-threshold max-cudagraph-capture-size
-    max-logprobs max-long-partial-prefills max-model-len max-num-batched-tokens
-    max-num-partial-prefills max-num-queued-reqs max-num-queued-tokens max-num-seqs
-    mm-processor-kwargs model-impl optimization-level override-generation-config performance-mode
-    pipeline-parallel-size pooler-config quantization reasoning-parser rope-scaling rope-theta
-    safetensors-load-strategy scheduling-policy seed shutdown-timeout speculative-config
-    stream-interval structured-outputs-config swap-space tokenizer-mode tool-call-parser
-"""
-ARGUMENTS = frozenset(_ARGUMENTS.split())
 STAGES = "pipeline-parallel-size"
 SHARE, FROZEN = "gpu-memory-utilization", "kv-cache-memory-bytes"
 """Of a GPU's memory: the share an engine may take, and the bytes that contexts surely get."""
-
-
 SHUTDOWN = "shutdown-timeout"
 SHUTDOWN_BOUNDS_S = (90, 140)
 """How long an engine may go on with answers when it is told to stop: longer than the application
@@ -50,8 +31,8 @@ and the gateway wait for them, and shorter than systemd waits for all of it."""
 
 
 def _known_argument(key: str) -> str:
-    if key not in ARGUMENTS:
-        raise ValueError("is no argument a profile may set; vLLM's tuning flags are known here")
+    if not any(key in kind.arguments for kind in KINDS.values()):
+        raise ValueError("is no argument a profile may set; engines' tuning flags are known here")
     return key
 
 
@@ -104,13 +85,14 @@ on boxes belong to them."""
 
 
 class Serving(Model):
-    """One vLLM service. `image` and `model` name wishes of the profile.
+    """One model service. `image` and `model` name wishes of the profile, `kind` its engine.
 
     `gpus` are indices of the GPUs it gets, tensor parallel over them; none is the CPU, where
     `kv_cache_gib` is the memory for the contexts of running answers. `memory_mib` limits the
     container, `shared_memory_mib` is its /dev/shm.
     """
 
+    kind: KindName = Field(KindName.VLLM, exclude_if=lambda value: value is KindName.VLLM)
     image: Name
     model: Name
     runner: Runner = Runner.GENERATE
@@ -119,6 +101,11 @@ class Serving(Model):
     shared_memory_mib: Annotated[int, Field(ge=64)] = 1024
     kv_cache_gib: Annotated[int, Field(ge=1)] | None = None
     arguments: dict[Argument, Value] = Field(default_factory=dict)
+
+    @property
+    def engine(self) -> Kind:
+        """What is known of its kind of engine."""
+        return KINDS[self.kind]
 
     @property
     def tensor_parallel(self) -> int:
@@ -169,6 +156,7 @@ def _problems(
         yield "gpus: named twice"
     if missing := [index for index in item.gpus if index >= gpus]:
         yield f"gpus: there is no {missing[0]}; the profile has {gpus}, counted from 0"
+    yield from _unlike_its_kind(item)
     least, most = SHUTDOWN_BOUNDS_S
     shutdown = item.arguments.get(SHUTDOWN, least)
     if not isinstance(shutdown, int) or not least <= shutdown <= most:
@@ -178,6 +166,18 @@ def _problems(
         yield f"arguments.{STAGES}: must divide the number of gpus"
     if item.gpus and item.kv_cache_gib is not None:
         yield "kv_cache_gib is for the CPU; on GPUs set arguments.kv-cache-memory-bytes"
+
+
+def _unlike_its_kind(item: Serving) -> Iterator[str]:
+    kind = item.engine
+    if kind.only_writes and item.runner is not Runner.GENERATE:
+        yield f"kind {item.kind.value!r} only writes text here; leave this one to vllm"
+    for key in sorted(set(item.arguments) - kind.arguments):
+        yield f"arguments.{key}: is none of {item.kind.value}'s that a profile may set"
+    for key in kind.required:
+        number = item.arguments.get(key)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            yield f"arguments.{key}: {item.kind.value} needs it, a whole number from 1"
 
 
 def _taken_twice(serving: Mapping[str, Serving]) -> Iterator[str]:

