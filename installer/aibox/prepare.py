@@ -327,7 +327,7 @@ def site_of(wish: Wish, now: Current | None) -> Site:
             "--engine-model NAME",
             fault=Fault.YOU,
         )
-    return base.model_copy(update=changes)
+    return sites.with_changes(base, changes)
 
 
 def _engine(wish: Wish) -> Engine:

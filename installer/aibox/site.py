@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -87,6 +89,15 @@ def _is_absolute(path: str) -> str:
     if path and (not path.startswith("/") or "\0" in path or "\n" in path):
         raise ValueError("must be an absolute path")
     return path
+
+
+def _is_inside(url: str) -> bool:
+    """Whether a URL names an address by number, and none that is reached from everywhere.
+
+    Of a name nobody knows where it leads tomorrow.
+    """
+    host = urlsplit(url).hostname or ""
+    return _is_address(host) and not ipaddress.ip_address(host).is_global
 
 
 Group = Literal["gpu", "vector", "app", "gateway", "monitoring"]
@@ -191,6 +202,19 @@ class Site(Model):
     member: str = ""
 
     @model_validator(mode="after")
+    def _an_air_gapped_box_asks_nobody_outside(self) -> Site:
+        asked = {"engine.url": self.engine.url}
+        if self.embedding is not None:
+            asked["embedding.url"] = self.embedding.url
+        for key, url in asked.items():
+            if self.container.air_gapped and url and not _is_inside(url):
+                raise ValueError(
+                    f"{key}: an air-gapped box asks addresses of its own network alone, by number; "
+                    "name one, or leave out container.air_gapped"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _hosts_differ(self) -> Site:
         addresses = [(host.address, host.port) for host in self.hosts.values()]
         if len(set(addresses)) != len(addresses):
@@ -238,6 +262,19 @@ def make_engine(url: str, model: str, api_key_file: str) -> Engine:
             what="engine",
             source="--engine-url and --engine-model",
             command="./aibox install --engine-url http://127.0.0.1:11434/v1 --engine-model NAME",
+        ) from error
+
+
+def with_changes(site: Site, changes: Mapping[str, object]) -> Site:
+    """The site with other sections; raises `BadUsage` where they do not go with the rest."""
+    try:
+        return Site.model_validate({**dict(site), **changes})
+    except ValidationError as error:
+        raise invalid(
+            error,
+            what="site",
+            source="the options of the command",
+            command="./aibox plan --inventory FILE",
         ) from error
 
 

@@ -7,25 +7,19 @@ the container is started again as its unit does.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import secrets
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-import yaml
-
-import hand_made_model
-import stack_examples as stacks
 
 from . import service_images
 from .journey import wait_until
+from .real_engine import KEY, Engine, started
 from .systemd_host import daemon, docker, why_not
 
 REASON = why_not() or service_images.why_not()
@@ -36,95 +30,20 @@ pytestmark = [
     pytest.mark.skipif(bool(REASON), reason=REASON),
 ]
 
-KEY = secrets.token_hex(16)
-USER = "70004:70004"
 # Shorter than a site's, so that nobody waits for minutes here.
 SHORT = {"ANSWER_S = 40": "ANSWER_S = 4", "STALLED_S = 120": "STALLED_S = 12"}
-
-
-class Engine:
-    """One engine in a container, with the files that a box renders for it."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name = name
-        self.folder = folder
-
-    def asks(self) -> subprocess.CompletedProcess[str]:
-        """The health check, as Docker runs it."""
-        return subprocess.run(
-            ["docker", "exec", self.name, "python3", "/box/ask.py"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    def address(self) -> str:
-        return "http://" + docker("port", self.name, "8000/tcp").out.split()[0]
-
-    def health_page(self) -> int:
-        return httpx.get(f"{self.address()}/health", timeout=5, trust_env=False).status_code
-
-    def runs(self) -> bool:
-        said = docker("inspect", "--format", "{{.State.Running}}", self.name).out
-        return said.strip() == "true"
-
-    def core(self) -> int:
-        """The process that computes, as this machine counts it."""
-        lines = docker("top", self.name, "-eo", "pid,args").out.splitlines()
-        return next(int(line.split()[0]) for line in lines if "EngineCore" in line)
-
-    def log(self) -> str:
-        done = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True)
-        return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("engine")
-    with daemon(tmp_path_factory.mktemp("docker")), started(folder) as name:
-        made = Engine(name, folder)
+    with (
+        daemon(tmp_path_factory.mktemp("docker")),
+        started(folder, folder / "cache", instead=SHORT) as made,
+    ):
         # The first question compiles.
         wait_until(lambda: made.asks().returncode == 0, 300, "an answer of the engine")
         yield made
-
-
-@contextlib.contextmanager
-def started(folder: Path) -> Iterator[str]:
-    files = stacks.rendered().files
-    (folder / "model").mkdir()
-    for path, data in hand_made_model.files().items():
-        (folder / "model" / path).write_bytes(data)
-    settings = yaml.safe_load(files["config/chat.serve.yaml"])
-    del settings["chat-template"]  # The model has its own.
-    settings |= {"gpu-memory-utilization": 0.2}
-    (folder / "serve.yaml").write_text(yaml.safe_dump(settings))
-    asking = files["config/chat.ask.py"].decode()
-    for long, short in SHORT.items():
-        assert long in asking
-        asking = asking.replace(long, short)
-    (folder / "ask.py").write_text(asking)
-    (folder / "key").write_text(KEY)
-    (folder / "cache").mkdir()
-    (folder / "cache").chmod(0o777)
-    folder.chmod(0o755)
-    name = f"aibox-test-liveness-{secrets.token_hex(4)}"
-    image = service_images.engine(folder)
-    docker(
-        *("run", "--detach", "--name", name, "--memory", "6g", "--shm-size", "1g"),
-        *("--user", USER, "--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-        *("--publish", "127.0.0.1::8000", "--tmpfs", "/tmp:size=1024m,mode=1777,exec"),
-        *("--env", f"VLLM_API_KEY={KEY}", "--env", "HF_HUB_OFFLINE=1", "--env", "HOME=/cache"),
-        *("--env", "USER=aibox", "--env", "LOGNAME=aibox", "--env", "VLLM_CPU_KVCACHE_SPACE=1"),
-        *("--env", "VLLM_NO_USAGE_STATS=1", "--env", "VLLM_CPU_OMP_THREADS_BIND=nobind"),
-        *("--volume", f"{folder}:/box:ro", "--volume", f"{folder / 'model'}:/model:ro"),
-        *("--volume", f"{folder / 'cache'}:/cache"),
-        *("--volume", f"{folder / 'key'}:/run/secrets/chat-api-key:ro"),
-        *(image, "vllm", "serve", "--config", "/box/serve.yaml"),
-    )
-    try:
-        yield name
-    finally:
-        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=False)
 
 
 def test_an_engine_whose_core_stops_is_ended_and_answers_after_its_next_start(

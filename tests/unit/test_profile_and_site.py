@@ -140,3 +140,36 @@ def test_a_name_that_no_browser_types_is_no_name(host: str) -> None:
 def test_the_names_of_the_site_stay() -> None:
     named = Site(container=Container(names=("box.example.org",)))
     assert sites.with_name(named, "other") == named
+
+
+@pytest.mark.parametrize(
+    ("url", "is_inside"),
+    [
+        ("http://192.168.7.2:8000/v1", True),
+        ("https://10.0.0.9/v1", True),
+        ("http://[fd00::7]:8000/v1", True),
+        ("http://127.0.0.1:11434/v1", True),
+        ("https://8.8.8.8/v1", False),
+        ("http://[2001:4860:4860::8888]/v1", False),
+        ("https://api.example.com/v1", False),
+        ("http://10.0.0.9.example.com/v1", False),
+        ("http://user@8.8.8.8/v1", False),
+    ],
+)
+def test_an_air_gapped_box_asks_nobody_outside(tmp_path: Path, url: str, is_inside: bool) -> None:
+    engine = f'[engine]\nkind = "openai"\nurl = "{url}"\nmodel = "m"\n'
+    for named in (engine, f'[embedding]\nurl = "{url}"\n'):
+        file = tmp_path / "site.toml"
+        file.write_text(f"version = 1\n{named}[container]\nair_gapped = true\n")
+        if is_inside:
+            assert sites.load(file).container.air_gapped
+            continue
+        with pytest.raises(BadUsage, match="asks addresses of its own network alone"):
+            sites.load(file)
+        closed = Site(container=Container(air_gapped=True))
+        if named == engine:
+            with pytest.raises(BadUsage, match="own network alone"):
+                sites.with_changes(closed, {"engine": sites.make_engine(url, "m", "")})
+        # Whoever lets the box have a network says so by leaving it out.
+        file.write_text(f"version = 1\n{named}")
+        assert sites.load(file)
