@@ -45,7 +45,7 @@ def signature(dimension: int) -> str:
 
 def write_config(root: Path, dimension: int = 0, **tuning: object) -> Path:
     """A `rag.toml` in `root`, which is the working folder of the process."""
-    values = TUNING.model_dump(exclude={"languages"}) | tuning
+    values = TUNING.model_dump(exclude={"languages"}, exclude_none=True) | tuning
     lines = "\n".join(f"{name} = {value}" for name, value in values.items())
     path = root / "rag.toml"
     more = _EMBEDDING.format(dimension=dimension) if dimension else ""
