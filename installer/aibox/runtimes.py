@@ -5,14 +5,16 @@ A box keeps the runtime of its first generation, so any generation on its disk t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from aibox import loading, placing
+from aibox import digest, loading, placing
 from aibox import plan as plans
 from aibox import release as releases
 from aibox.assistant import Assistant
-from aibox.box import container_images, footing, host
+from aibox.box import compiled, container_images, footing, gpus, host
 from aibox.box import runtime as box
 from aibox.box.containers import Containers
 from aibox.box.docker_engine import DockerEngine
@@ -20,10 +22,12 @@ from aibox.box.http import Tls
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
 from aibox.errors import AiboxError, BadUsage, Fault
-from aibox.footing import AUTHORITY
+from aibox.footing import AUTHORITY, CACHES, Footing
+from aibox.measuring import basis
 from aibox.plan import Current
 from aibox.profile import Runtime
 from aibox.progress import Progress, Report
+from aibox.release import Release
 from aibox.site import Container, Site
 
 STEP = "services"
@@ -99,11 +103,13 @@ def make_ready(store: Store, report: Report) -> None:
     number = store.current()
     if number is None:
         return
-    root = store.layout.root
-    footing.provide(store.filesystem, root, footing.read(store.layout.generation(number)))
+    root, release = store.layout.root, releases.parse(store.manifest(number))
+    needed = footing.read(store.layout.generation(number))
+    _place_compiled(store, number, release, needed, report)
+    footing.provide(store.filesystem, root, needed)
     site = plans.stored_site(store.file(number, "plan.json"))
     loading.run(
-        placing.part(releases.parse(store.manifest(number)), site).images,
+        placing.part(release, site).images,
         store.layout.tree(number),
         host.architecture(),
         engine=DockerEngine(),
@@ -111,6 +117,69 @@ def make_ready(store: Store, report: Report) -> None:
         filesystem=store.filesystem,
         report=report,
     )
+
+
+def _place_compiled(
+    store: Store, number: int, release: Release, needed: Footing, report: Report
+) -> None:
+    """What the release carries for engines that have compiled nothing here yet, where it fits."""
+    files = {pin.name: f"files/{pin.name}/{pin.filename}" for pin in release.files}
+    for folder in (one.path for one in needed.folders if one.path.startswith(f"{CACHES}/")):
+        service = folder.removeprefix(f"{CACHES}/").rpartition("-")[0]
+        source = store.layout.tree(number) / files.get(f"{compiled.WISH}{service}", "files/-")
+        target = store.layout.root / folder
+        if target.exists() or not source.is_file():
+            continue
+        hardware = hardware_of(release, service)
+        layout = store.layout
+        reason = compiled.place(store.filesystem, source, target, layout.staging, hardware)
+        told = f"not taken, it compiles anew: {reason}" if reason else "taken"
+        report(Progress(STEP, f"what was compiled for {service} elsewhere: {told}"))
+
+
+def hardware_of(release: Release, service: str) -> tuple[str, ...]:
+    """For what an engine compiles here: its GPUs, or the processors, and what these can do."""
+    found = basis.hardware(gpus.detect(), release.serving[service].gpus, os.cpu_count() or 1)
+    return (*found, compiled.processor())
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What an engine compiled, as a file: how many files are in it, its size and digest."""
+
+    service: str
+    file: Path
+    files: int
+    size: int
+    sha256: str
+
+
+def pack_compiled(store: Store, now: Current, service: str, output: Path) -> Packed:
+    """Write what an engine of this box compiled into a new file; the box is left as it is.
+
+    Raises `BadUsage` (`nothing-compiled`) and `Failed` (`compiled-not-written`).
+    """
+    folder = _compiled_folder(store, now, service)
+    if folder is None:
+        raise BadUsage(
+            "nothing-compiled",
+            f"no engine {service} of this box has compiled anything",
+            hint="see which services run here: ./aibox status",
+            fault=Fault.YOU,
+        )
+    files = compiled.pack(folder, hardware_of(now.release, service), output)
+    with output.open("rb") as written:
+        sha256, size = digest.of_stream(written)
+    return Packed(service, output, files, size, sha256)
+
+
+def _compiled_folder(store: Store, now: Current, service: str) -> Path | None:
+    if service not in now.release.serving:
+        return None
+    needed = footing.read(store.layout.generation(now.generation))
+    paths = [one.path for one in needed.folders if one.path.startswith(f"{CACHES}/{service}-")]
+    folders = [store.layout.root / path for path in paths]
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def assistant(store: Store, now: Current) -> Assistant:

@@ -39,6 +39,7 @@ MODULES = {
     "calibrate": "calibrate",
     "bench": "bench",
     "have": "have",
+    "compiled": "compiled",
     "tco": "tco",
     "docs": "documents",
     "bundle": "bundle",
