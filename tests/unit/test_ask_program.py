@@ -163,6 +163,7 @@ def asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], i
     values = {
         "KEY_FILE": str(tmp_path / "key"), "SAMPLES": str(tmp_path / "samples"),
         "ENDED": str(tmp_path / "stalls.json"), "ANSWER_S": 0.1, "METRICS_S": 1, "STALLED_S": 0.25,
+        "READY_S": 0.25,
     }  # fmt: skip
     for name, value in values.items():
         monkeypatch.setattr(ASK, name, value)
@@ -197,6 +198,23 @@ def test_a_hanging_engine_is_ended_a_few_times_and_then_left(
             asking(address)
         assert not (tmp_path / "was-ended").exists()
     assert "left as it is" in capsys.readouterr().out
+
+
+def test_an_engine_that_still_loads_its_weights_has_as_long_as_a_start_may_take(
+    asking: Callable[[str], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ASK, "READY_S", 60)
+    with engine("full") as address:
+        for _ in range(8):
+            assert asking(address) == 1
+            time.sleep(0.05)
+        assert not (tmp_path / "was-ended").exists()
+        Engine.behaviour = "answers"
+        assert asking(address) == 0
+        Engine.behaviour = "full"
+        while not (tmp_path / "was-ended").exists():
+            assert asking(address) == 1
+            time.sleep(0.05)
 
 
 @pytest.mark.parametrize("behaviour", ["hangs", "full"])
