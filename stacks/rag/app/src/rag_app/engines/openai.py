@@ -33,6 +33,8 @@ MAX_LINE_BYTES = 1024 * 1024
 MAX_CHARACTERS_PER_TOKEN = 32
 # The end of the response follows its last event at once; reading it keeps the connection usable.
 DRAIN_TIMEOUT_S = 0.25
+# For each kept one that is idle the pool looks at all connections, with every request.
+KEPT_CONNECTIONS = 16
 # An endpoint that is full is asked again within this time; then the question is given back.
 BUSY_PATIENCE_S = 10.0
 BUSY_RETRY_S = 1
@@ -107,7 +109,10 @@ class OpenAIEngine:
         self._client = httpx.AsyncClient(
             headers=_headers(settings.api_key_file),
             timeout=httpx.Timeout(settings.timeout_s, connect=_connect_timeout_s(settings)),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=httpx.Limits(
+                max_connections=connections,
+                max_keepalive_connections=min(connections, KEPT_CONNECTIONS),
+            ),
             # No proxy and no key out of the environment: what rag.toml says is all that counts.
             trust_env=False,
             follow_redirects=False,
