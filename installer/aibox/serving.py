@@ -24,6 +24,9 @@ ROLES = ("gateway", "web", "ingest", "qdrant")
 STAGES = "pipeline-parallel-size"
 SHARE, FROZEN = "gpu-memory-utilization", "kv-cache-memory-bytes"
 """Of a GPU's memory: the share an engine may take, and the bytes that contexts surely get."""
+QUEUE = "max-num-queued-reqs"
+"""Of all requests that an engine has at once; over it, it answers 503. The application keeps to
+what the engine works at together, so this is for whoever else asks."""
 SHUTDOWN = "shutdown-timeout"
 SHUTDOWN_BOUNDS_S = (90, 140)
 """How long an engine may go on with answers when it is told to stop: longer than the application
@@ -174,6 +177,9 @@ def _unlike_its_kind(item: Serving) -> Iterator[str]:
         yield f"kind {item.kind.value!r} only writes text here; leave this one to vllm"
     for key in sorted(set(item.arguments) - kind.arguments):
         yield f"arguments.{key}: is none of {item.kind.value}'s that a profile may set"
+    together, most = item.arguments.get(kind.together), item.arguments.get(QUEUE)
+    if isinstance(together, int) and isinstance(most, int) and most <= together:
+        yield f"arguments.{QUEUE}: must be more than {kind.together}, or the box refuses itself"
     for key in kind.required:
         number = item.arguments.get(key)
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:

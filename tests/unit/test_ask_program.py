@@ -163,7 +163,7 @@ def asking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], i
     values = {
         "KEY_FILE": str(tmp_path / "key"), "SAMPLES": str(tmp_path / "samples"),
         "ENDED": str(tmp_path / "stalls.json"), "ANSWER_S": 0.1, "METRICS_S": 1, "STALLED_S": 0.25,
-        "READY_S": 0.25,
+        "READY_S": 0.25, "LOOK_S": 0.05,
     }  # fmt: skip
     for name, value in values.items():
         monkeypatch.setattr(ASK, name, value)

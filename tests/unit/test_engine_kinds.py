@@ -128,6 +128,10 @@ def test_as_many_are_answered_at_once_as_the_engine_works_at_together() -> None:
         (stacks.CHAT + "ctx-size = 9\n", "ctx-size: is none of vllm's"),
         (LLAMA.replace("model =", 'runner = "pooling"\nmodel ='), "only writes text here"),
         (LLAMA.replace("llama-server", "ollama"), "'vllm', 'nim' or 'llama-server'"),
+        (
+            stacks.CHAT + "max-num-seqs = 8\nmax-num-queued-reqs = 8\n",
+            "max-num-queued-reqs: must be more than max-num-seqs",
+        ),
         (LLAMA + 'hf-repo = "x"\n', "is no argument a profile may set"),
     ],
 )
