@@ -7,15 +7,26 @@ the container is started again as its unit does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
+
+import hand_made_model
+import stack_examples as stacks
+from rag_app.config import Engine as RagEngine
+from rag_app.config import Tuning
+from rag_app.engines.openai import OpenAIEngine
+from rag_app.errors import EngineBusy
+from rag_app.model import Passage
+from rag_app.prompts import PromptTexts
 
 from . import service_images
 from .journey import wait_until
@@ -31,6 +42,17 @@ pytestmark = [
 ]
 
 # Shorter than a site's, so that nobody waits for minutes here.
+MOST = 2
+SERVING = stacks.CHAT + f"max-num-queued-reqs = {MOST}\n"
+TUNING = Tuning(
+    chunk_size=600, chunk_overlap=80, top_k=4, candidates=20, fusion_k=60, weight_sparse=1,
+    weight_dense=0, bm25_k1=1.2, bm25_b=0.75, evidence_threshold=0.3, max_quotes=3,
+    max_answer_tokens=40,
+)  # fmt: skip
+PASSAGE = Passage(
+    chunk_id=1, document_id="d", document="d.md", text="Text.", start=0, end=5, score=1,
+    evidence=1, page=1,
+)  # fmt: skip
 SHORT = {"ANSWER_S = 40": "ANSWER_S = 4", "STALLED_S = 120": "STALLED_S = 12"}
 
 
@@ -39,7 +61,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("engine")
     with (
         daemon(tmp_path_factory.mktemp("docker")),
-        started(folder, folder / "cache", instead=SHORT) as made,
+        started(folder, folder / "cache", SERVING, instead=SHORT) as made,
     ):
         # The first question compiles.
         wait_until(lambda: made.asks().returncode == 0, 300, "an answer of the engine")
@@ -75,6 +97,51 @@ def test_a_core_that_is_only_slow_for_a_while_is_left_alone(engine: Engine) -> N
         os.kill(core, signal.SIGCONT)
     wait_until(lambda: engine.asks().returncode == 0, 60, "an answer again")
     assert engine.core() == core
+
+
+def test_an_engine_that_is_full_says_so_to_the_application_and_is_left_alone(
+    engine: Engine, tmp_path: Path
+) -> None:
+    """Its own limit (`max-num-queued-reqs`), which no box of ours should ever reach."""
+    wanted = {"model": "small", "prompt": "1", "max_tokens": 900, "ignore_eos": True}
+    headers = {"Authorization": f"Bearer {KEY}"}
+
+    async def work() -> int:
+        async with httpx.AsyncClient(
+            base_url=engine.address(), headers=headers, trust_env=False, timeout=120
+        ) as client:
+            under_way = [
+                asyncio.ensure_future(client.post("/v1/completions", json=wanted))
+                for _ in range(MOST)
+            ]
+            await asyncio.sleep(1)
+            with pytest.raises(EngineBusy):
+                await _asked(engine.address(), tmp_path)
+            check = await asyncio.to_thread(engine.asks)
+            assert [(await one).status_code for one in under_way] == [200] * MOST
+            assert await _asked(engine.address(), tmp_path) == hand_made_model.ANSWER
+            return check.returncode
+
+    assert asyncio.run(work()) == 0
+
+
+async def _asked(address: str, folder: Path) -> str:
+    """What the application's own client gets; it does not wait for a place."""
+    key = folder / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    client = OpenAIEngine(
+        RagEngine(kind="openai", url=f"{address}/v1", model="small", api_key_file=key),
+        TUNING,
+        PromptTexts("Answer.", "{passages}\n{question}", {"en": "none", "ko": "none"}),
+        connections=1,
+        patience_s=0.0,
+    )
+    try:
+        pieces = [piece async for piece in client.stream("Why?", [PASSAGE], "en")]
+    finally:
+        await client.close()
+    return "".join(piece for piece in pieces if isinstance(piece, str))
 
 
 def test_an_answer_in_the_works_is_written_to_its_end_when_the_engine_is_told_to_stop(

@@ -141,9 +141,11 @@ class Stack:
         name: str | None = "localhost",
         host: str = "",
         trusted: Path | None = None,
+        patience_s: float = 10,
     ) -> Answer:
         headers = {"Host": host} if host else {}
         with self.connected(name, trusted or self.root / footings.AUTHORITY) as connection:
+            connection.sock.settimeout(patience_s)
             connection.request(method, path, body, headers)
             reply = connection.getresponse()
             known = {key.lower(): value for key, value in reply.getheaders()}
@@ -363,6 +365,43 @@ def test_the_health_check_asks_and_gets_an_answer(stack: Stack, name: str) -> No
         assert checked_code(container, "timeout", "3", *command) != 0
         stack.compose("start", "web")
         wait_until(lambda: _answers(stack), 30, "an answer of the application")
+
+
+def test_a_full_box_says_through_the_gateway_when_to_come_back(stack: Stack) -> None:
+    answer = stack.ask("POST", "/api/full", b"{}")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "7")
+    assert answer.json["error"]["reference"] == "busy"
+
+
+def test_while_the_application_is_away_the_gateway_says_when_to_come_back(stack: Stack) -> None:
+    stack.compose("stop", "--timeout", "1", "web")
+    begun = time.monotonic()
+    try:
+        # It hopes for the application for a while.
+        answer = stack.ask("POST", "/v1/chat/completions", b"{}", patience_s=60)
+    finally:
+        stack.compose("start", "web")
+    assert 15 < time.monotonic() - begun < 45
+    assert (answer.status, answer.headers["retry-after"]) == (503, "10")
+    told = answer.json["error"]
+    assert (told["reference"], told["retry_after_s"]) == ("away", 10)
+    wait_until(lambda: _answers(stack), 30, "an answer of the application")
+
+
+def test_an_answer_in_the_works_ends_before_the_gateway_does(stack: Stack) -> None:
+    with stack.connected("localhost", stack.root / footings.AUTHORITY) as connection:
+        connection.request("POST", "/api/ask", b"{}")
+        reply = connection.getresponse()
+        lines = [reply.readline()]
+        words = ["docker", "stop", "--time", "30", stack.ids()["gateway"]]
+        with subprocess.Popen(words, stdout=subprocess.DEVNULL) as stopping:
+            lines += reply.readlines()
+            assert stopping.wait(30) == 0
+    assert [line for line in lines if line.startswith(b"data:")] == [
+        b"data: %d\n" % number for number in range(5)
+    ]
+    stack.compose("start", "gateway")
+    wait_until(lambda: _answers(stack), 30, "an answer of the gateway")
 
 
 def test_no_container_finds_a_way_out(stack: Stack, beyond: str) -> None:

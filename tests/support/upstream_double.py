@@ -1,8 +1,8 @@
 """A double of the application's processes: says yes to everything, so that only a gateway says no.
 
 `python -m rag_app web` answers any request with what arrived, and with the number of streams that
-were left in the middle; `/api/ask` streams five events, one every 0.3 s. `ingest` does nothing. It
-stands where the release has the application.
+were left in the middle; `/api/ask` streams five events, one every 0.3 s; `/api/full` is busy.
+`ingest` does nothing. It stands where the release has the application.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/api/ask":
             self.stream()
             return
+        if self.path == "/api/full":
+            self.turn_away()
+            return
         seen = {"method": self.command, "path": self.path, "size": size - rest, "left": len(left)}
         body = json.dumps({**seen, "headers": dict(self.headers.items())}).encode()
         self.send_response(200)
@@ -37,6 +40,14 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
+
+    def turn_away(self) -> None:
+        body = b'{"error":{"reference":"busy"}}'
+        self.send_response(503)
+        self.send_header("retry-after", "7")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
     def stream(self) -> None:
         self.send_response(200)
