@@ -220,15 +220,16 @@ def _available(ask: Ask, held: int, parts: Sequence[Part]) -> tuple[int, int]:
     """Bytes per GPU for contexts, at worst and at best; below zero is what lacks for the rest."""
     total = ask.cards.memory_mib * MIB
     taken = [sum(getattr(one, end) for one in ask.neighbours) for end in ("high", "low")]
-    most, least = (sum(getattr(one, end) for one in parts) for end in ("high", "low"))
-    worst, best = held + most, held + least
     frozen = ask.engine.cache_memory
     if frozen is not None:
+        most, least = (sum(getattr(one, end) for one in parts) for end in ("high", "low"))
+        worst, best = held + most, held + least
         return tuple(  # type: ignore[return-value]
             frozen if frozen + own + other <= total else total - own - other
             for own, other in zip((worst, best), taken, strict=True)
         )
-    limit = budget(ask)
+    low, high = overhead.of_share(parts, ask.engine.utilization)
+    limit, worst, best = budget(ask), held + high, held + low
     # The engine refuses to start where less is free than it may take.
     spare = [min(0, total - limit - other) for other in taken]
     return limit - worst + spare[0], limit - best + spare[1]

@@ -279,6 +279,9 @@ def _catalogued(entry: ModelEntry) -> Weights | None:
 def _counted(shape: Shape) -> Weights | None:
     form = shape.quantised.form if shape.quantised else "none"
     total = parameters.bytes_of(shape, form)
+    if total is not None and shape.dtype == "float32" and form == "none":
+        # Counted are 16 bits a number, meant are files.
+        total *= 2
     return None if total is None else Weights(total, "counted from its shape")
 
 

@@ -67,6 +67,7 @@ def shape_of(fields: Fields, family: Family) -> Shape:
         drafts=text.maybe("num_nextn_predict_layers", "mtp_num_hidden_layers", least=0) or 0,
         cache_dtype=_cache_dtype(fields, text),
         matrices=2 if family is Family.ENCODER else 3,
+        unfolded=_unfolded(text, heads) if family is Family.LATENT else 0,
     )
 
 
@@ -116,6 +117,10 @@ def _vision(fields: Fields, hidden: int) -> int:
     inner = table.maybe("intermediate_size") or 4 * width
     joined = width * (table.maybe("spatial_merge_size") or 1) ** 2
     return depth * (4 * width * width + 2 * width * inner) + joined * (joined + hidden)
+
+
+def _unfolded(text: Fields, heads: int) -> int:
+    return heads * ((text.maybe("qk_nope_head_dim") or 0) + (text.maybe("v_head_dim") or 0))
 
 
 def _latent(text: Fields, hidden: int, heads: int) -> Layer:

@@ -84,7 +84,8 @@ class Shape:
 
     `drafts` are layers that guess further tokens (MTP), `vision` the numbers of towers that see
     or hear. `cache_dtype` is what the weights themselves ask of the context ("" nothing),
-    `matrices` how many a plain layer has between its inner and outer width (3, or 2 without gate).
+    `matrices` how many a plain layer has between its inner and outer width (3, or 2 without gate),
+    `unfolded` how many numbers latent attention makes of a token that it reads again.
     """
 
     architecture: str
@@ -105,6 +106,7 @@ class Shape:
     drafts: int = 0
     cache_dtype: str = ""
     matrices: int = 3
+    unfolded: int = 0
 
     @property
     def attends(self) -> tuple[Layer, ...]:
