@@ -10,7 +10,7 @@ from aibox.errors import BadUsage, Fault
 from aibox.fit import caches, formats, overhead, parallel, weights
 from aibox.fit.blocks import Load, Pool
 from aibox.fit.cards import Cards
-from aibox.fit.engine import ARITHMETIC, MIB, Engine
+from aibox.fit.engine import ARITHMETIC, FOLLOWED, MIB, Engine
 from aibox.fit.overhead import Part
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
@@ -175,11 +175,11 @@ def _on_cards(shape: Shape, ask: Ask) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _of_release(release: str) -> tuple[str, ...]:
-    if release in ("", ARITHMETIC):
+    if release in ("", ARITHMETIC, FOLLOWED):
         return ()
     return (
-        f"computed by the rules of vLLM {ARITHMETIC}; the pinned engine is {release}, and nobody "
-        "has compared its blocks",
+        f"computed by the rules of vLLM {ARITHMETIC}, which {FOLLOWED} was seen to follow on a real "
+        f"card; the pinned engine is {release}, and nobody has compared its blocks",
     )
 
 

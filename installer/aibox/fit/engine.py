@@ -10,6 +10,8 @@ from aibox.errors import BadUsage, Fault
 
 ARITHMETIC = "0.32.0"
 """The version of vLLM whose rules are computed."""
+FOLLOWED = "0.26.0"
+"""An older one that was seen to count the same blocks on a real card (tests/assets/h200)."""
 
 GIB = 1 << 30
 MIB = 1 << 20

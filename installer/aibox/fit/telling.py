@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from aibox import chart
 from aibox.chart import Axis, Chart, Line, Mark
+from aibox.fit import overhead
 from aibox.fit.advice import Change
 from aibox.fit.answer import Answer, Capacity, admitted
 from aibox.fit.engine import ARITHMETIC, GIB
@@ -72,6 +73,14 @@ def _range(found: Answer) -> dict[str, object]:
     }
 
 
+def _own(found: Answer) -> tuple[int, int]:
+    """What the engine takes for itself, low and high, of what it may take of a card."""
+    engine = found.ask.engine
+    if engine.cache_memory is None:
+        return overhead.of_share(found.parts, engine.utilization)
+    return sum(one.low for one in found.parts), sum(one.high for one in found.parts)
+
+
 def verdict(found: Answer) -> str:
     """`fits`, `may-fit` (it depends on what the engine measures on site), or `does-not-fit`."""
     if found.fits:
@@ -128,7 +137,7 @@ def _memory(found: Answer) -> Iterator[str]:
         yield f"    LoRA slots {_gib(found.adapters_per_gpu)}"
     for one in found.ask.neighbours:
         yield f"    {one.name} on the same cards {_between(one.low, one.high)}"
-    low, high = sum(one.low for one in found.parts), sum(one.high for one in found.parts)
+    low, high = _own(found)
     yield f"    the engine itself {_between(low, high)} (estimated; its first start measures it)"
     if found.high.memory > 0 and not found.pool.groups:
         yield f"    left of its share {_between(max(0, found.low.memory), found.high.memory)}"

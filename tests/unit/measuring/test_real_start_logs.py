@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from aibox import content
+import measured_box
+from aibox import content, measure
 from aibox.fit import cards, catalogue, question
 from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB
@@ -100,3 +101,19 @@ def test_the_metrics_say_the_same_as_the_log(name: str) -> None:
     assert told.tokens == found.tokens
     assert told.cache_bytes is None
     assert told.block_tokens == 16
+
+
+def test_a_box_calibrates_itself_by_a_recorded_log(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = measured_box.make(place / "box", monkeypatch)
+    served = (H200 / "starts/qwen3-8b-served-kept.log").read_text(encoding="utf-8")
+    # As Docker hands it on: what came before and what comes with requests are in it too.
+    box.docker.log = f"Available KV cache memory: 1.00 GiB\n{served}GPU KV cache size: 7 tokens\n"
+    box.docker.metrics = (H200 / "metrics-served-kept.txt").read_text(encoding="utf-8")
+    box.serve(measured_box.release(measured_box.ON_GPU, hardware=measured_box.HARDWARE))
+    done = measure.calibrate(box.place)
+    assert done.calibration.started == started("qwen3-8b-served-kept")
+    assert done.calibration.metrics.tokens == 818_048
+    assert done.calibration.freeze == 120_217_964_135
+    assert calibration.parse(done.path.read_bytes(), "file") == done.calibration
