@@ -201,8 +201,9 @@ def test_silent_neighbours_do_not_keep_the_processes_from_ending(
 
 
 def test_a_locked_library_does_not_keep_the_web_process_from_ending(root: Path) -> None:
-    """A thread that waits for a lock cannot be called off."""
-    with running_box(root, DOCUMENTS, names=("web",), wait=False) as box, ExitStack() as stack:
+    """A thread that waits for a lock cannot be called off; what it was to answer has its grace."""
+    made = running_box(root, DOCUMENTS, names=("web",), server="stop_grace_s = 3", wait=False)
+    with made as box, ExitStack() as stack:
         wait_until(lambda: httpx.get(f"{box.url}/healthz", trust_env=False))
         library = sqlite3.connect(root / "data" / "rag" / "library.sqlite", isolation_level=None)
         stack.callback(library.close)
