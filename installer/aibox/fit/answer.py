@@ -178,8 +178,8 @@ def _of_release(release: str) -> tuple[str, ...]:
     if release in ("", ARITHMETIC, FOLLOWED):
         return ()
     return (
-        f"computed by the rules of vLLM {ARITHMETIC}, which {FOLLOWED} was seen to follow on a real "
-        f"card; the pinned engine is {release}, and nobody has compared its blocks",
+        f"computed by the rules of vLLM {ARITHMETIC}, which {FOLLOWED} was seen to follow on a "
+        f"real card; the pinned engine is {release}, and nobody has compared its blocks",
     )
 
 
