@@ -15,7 +15,7 @@ from aibox.lock import Role
 from aibox.pins import ImagePin
 from aibox.release import Release
 from aibox.serving import ENGINES, Runner, Serving, image_of
-from aibox.site import LOOPBACK_NAMES, Site
+from aibox.site import LOOPBACK_NAMES, Site, asks_by_name, is_of_this_host
 
 APP_PORT = placing.OWN_PORTS["web"]
 TAG_DIGITS = 16
@@ -69,7 +69,8 @@ def memory_mib(release: Release, site: Site) -> dict[str, int]:
 
 def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
     """What every template may use."""
-    outside, here = elsewhere(release, site), placing.services(release, site)
+    asked, here = _endpoints(release, site), placing.services(release, site)
+    outside = set(asked)
     return {
         "image_tags": {name: image_tag(release, name, architecture) for name in here},
         "users": {name: footing.USERS[footing.user_of(name)] for name in here},
@@ -84,6 +85,7 @@ def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
         "app_upstream": placing.endpoint(release, site, "web"),
         "upload_limit_mb": UPLOAD_LIMIT_MB,
         "elsewhere": bool(outside.intersection(here)),
+        "asking_by_name": {n for n, urls in asked.items() if any(map(asks_by_name, urls))},
         **_networks(release, site, outside),
         **_names(site),
     }
@@ -320,11 +322,29 @@ def small(release: Release, site: Site) -> dict[str, Any] | None:
     }
 
 
-def elsewhere(release: Release, site: Site) -> set[str]:
-    """The services that ask an endpoint outside of the box, because the site names one."""
+def _endpoints(release: Release, site: Site) -> dict[str, list[str]]:
+    """The services that ask endpoints outside of the box, which the site names, and their URLs."""
+    asked: dict[str, list[str]] = {}
     if release.embedding is not None and not embedding_url(release, site) and site.embedding:
-        return {"web", "ingest"}
-    return {"web"} if site.engine.kind == "openai" else set()
+        url = _from_a_container("embedding.url", site.embedding.url)
+        asked = {"web": [url], "ingest": [url]}
+    if site.engine.kind == "openai":
+        asked.setdefault("web", []).append(_from_a_container("engine.url", site.engine.url))
+    return asked
+
+
+def _from_a_container(key: str, url: str) -> str:
+    """The URL; refused where it leads back into the container that asks."""
+    if is_of_this_host(url):
+        raise BadUsage(
+            "endpoint-in-container",
+            f"{key}: {url} is the container of the application itself, not this server",
+            context="a service of this server must listen on an address that containers reach",
+            hint="name it by that address: ./aibox install --engine-url http://ADDRESS:PORT/v1"
+            " --engine-model NAME",
+            fault=Fault.YOU,
+        )
+    return url
 
 
 # -- what a service reads -----------------------------------------------------------------------

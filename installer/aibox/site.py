@@ -100,6 +100,17 @@ def _is_inside(url: str) -> bool:
     return _is_address(host) and not ipaddress.ip_address(host).is_global
 
 
+def asks_by_name(url: str) -> bool:
+    """Whether whoever asks this URL has to find its host's address first."""
+    return not _is_address(urlsplit(url).hostname or "")
+
+
+def is_of_this_host(url: str) -> bool:
+    """Whether a URL leads to whoever asks it."""
+    host = urlsplit(url).hostname or ""
+    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)
+
+
 Group = Literal["gpu", "vector", "app", "gateway", "monitoring"]
 """What a host is there for."""
 

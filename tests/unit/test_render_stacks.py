@@ -273,6 +273,33 @@ def test_an_endpoint_of_the_site_opens_a_way_for_who_asks_it_and_nobody_else() -
     assert services["ingest"]["networks"] == ["inside", "elsewhere"]
 
 
+@pytest.mark.parametrize(
+    ("url", "resolved"),
+    [
+        ("http://192.0.2.7/v1", set()),
+        ("http://[2001:db8::7]/v1", set()),
+        ("http://llm.example.org:8000/v1", {"web"}),
+    ],
+)
+def test_only_who_asks_an_endpoint_by_name_asks_the_hosts_resolver(
+    url: str, resolved: set[str]
+) -> None:
+    read = compose(site=Site(engine=Engine(kind="openai", url=url, model="m")))
+    assert {n for n, service in read["services"].items() if "dns" not in service} == resolved
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "127.8.9.1"])
+def test_an_endpoint_inside_the_asking_container_is_refused(host: str) -> None:
+    site = Site(engine=Engine(kind="openai", url=f"http://{host}:11434/v1", model="m"))
+    with pytest.raises(BadUsage, match="container of the application itself"):
+        stacks.rendered(site=site)
+    with pytest.raises(BadUsage, match=r"embedding\.url"):
+        stacks.rendered(
+            stacks.release(stacks.profile_text(), EMBEDDED),
+            Site(embedding=EmbeddingEndpoint(url=f"http://{host}/v1")),
+        )
+
+
 # -- what is made anew --------------------------------------------------------------------------
 
 
