@@ -76,7 +76,7 @@ def test_a_calibration_of_a_real_start_finds_every_value_as_computed(name: str) 
 
 
 @pytest.mark.parametrize(
-    ("name", "bytes_"), zip(SERVED, (119_676_857_959, 120_217_964_135), strict=True)
+    ("name", "bytes_"), [*zip(SERVED, (119_676_857_959, 120_217_964_135), strict=True)]
 )
 def test_what_it_proposes_to_freeze_are_the_engines_own_words(name: str, bytes_: int) -> None:
     freeze, why_not = calibration.to_freeze(started(name), gpus=True, frozen=None, free=None)
