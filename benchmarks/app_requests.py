@@ -31,6 +31,7 @@ import uvloop
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "stacks/rag/app/tests/support"))
 
+from http_load import exchange, processor_seconds, quantile  # noqa: E402
 from processes import running_box  # noqa: E402
 
 QUESTIONS = (
@@ -71,11 +72,6 @@ class Row:
         )
 
 
-def quantile(values: list[float], share: float) -> float:
-    """The value below which `share` of `values` lie."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
-
-
 def request(port: int, path: str, body: bytes) -> bytes:
     """One HTTP/1.1 request, ready to send."""
     head = (
@@ -83,28 +79,6 @@ def request(port: int, path: str, body: bytes) -> bytes:
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
     return head.encode("ascii") + body
-
-
-async def exchange(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes
-) -> tuple[float, float]:
-    """Seconds to the first and to the last byte of the response; it must be a 200."""
-    began = time.perf_counter()
-    writer.write(sent)
-    head = await reader.readuntil(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise SystemExit(f"refused: {head[:300]!r}")
-    if b"content-length" in head.lower():
-        length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        await reader.readexactly(length)
-        last = time.perf_counter()
-        return last - began, last - began
-    first = 0.0
-    while size := int(await reader.readline(), 16):
-        await reader.readexactly(size + 2)
-        first = first or time.perf_counter() - began
-    await reader.readline()
-    return first, time.perf_counter() - began
 
 
 async def measure(load: Load, requests: int, seconds: float) -> Row:
@@ -174,12 +148,6 @@ def peak_megabytes(pid: int) -> float:
     """The most memory a process has held, in MiB."""
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
-
-
-def processor_seconds(pid: int) -> float:
-    """Processor time a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def loads(box: int, model: int) -> list[Load]:

@@ -42,6 +42,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 for folder in ("installer", "tests/support", "stacks/rag/app/tests/support"):
     sys.path.insert(0, str(REPOSITORY / folder))
 
+from http_load import exchange, length_of, processor_seconds, quantile  # noqa: E402
 from processes import free_port, running_box  # noqa: E402
 
 import stack_examples  # noqa: E402
@@ -74,11 +75,6 @@ class Measured:
     def rate(self) -> float:
         """Answers a second."""
         return len(self.lasts) / self.seconds
-
-
-def quantile(values: list[float], share: float) -> float:
-    """The value below which `share` of `values` lie."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
 class EngineDouble(asyncio.Protocol):
@@ -146,14 +142,6 @@ WHOLE = (
 def chunk(data: bytes) -> bytes:
     """A piece of a body of unknown length."""
     return b"%x\r\n%s\r\n" % (len(data), data)
-
-
-def length_of(head: bytes) -> int:
-    """The stated length of a request's body."""
-    for line in head.lower().split(b"\r\n"):
-        if line.startswith(b"content-length:"):
-            return int(line.split(b":", 1)[1])
-    return 0
 
 
 def serve_double(listener: socket.socket, tokens: int, pace_s: float) -> None:
@@ -262,28 +250,6 @@ async def connect(way: Way) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]
     )
 
 
-async def answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: bytes
-) -> tuple[float, float]:
-    """Milliseconds to the first piece of the answer and to its end; it must be a 200."""
-    began = time.perf_counter()
-    writer.write(sent)
-    head = await reader.readuntil(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 200"):
-        body = await reader.readexactly(length_of(head))
-        raise SystemExit(f"refused: {head[:80]!r} {body[:300]!r}")
-    if length := length_of(head):
-        await reader.readexactly(length)
-        last = (time.perf_counter() - began) * 1000
-        return last, last
-    first = 0.0
-    while size := int(await reader.readline(), 16):
-        await reader.readexactly(size + 2)
-        first = first or (time.perf_counter() - began) * 1000
-    await reader.readline()
-    return first, (time.perf_counter() - began) * 1000
-
-
 async def load(way: Way, streams: int, seconds: float, stream: bool, spread_s: float) -> Measured:
     """`streams` at once for `seconds`, each asking again when it has its answer.
 
@@ -304,9 +270,9 @@ async def load(way: Way, streams: int, seconds: float, stream: bool, spread_s: f
     async def work(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(spread_s * number / streams)
         while time.perf_counter() - began < seconds:
-            first, last = await answer(reader, writer, sent)
-            measured.firsts.append(first)
-            measured.lasts.append(last)
+            first, last = await exchange(reader, writer, sent)
+            measured.firsts.append(first * 1000)
+            measured.lasts.append(last * 1000)
         writer.close()
 
     await asyncio.gather(*(work(number, *one) for number, one in enumerate(connections)))
@@ -314,12 +280,6 @@ async def load(way: Way, streams: int, seconds: float, stream: bool, spread_s: f
     used = {name: processor_seconds(pid) - before[name] for name, pid in way.pids.items()}
     measured.processor_s = {"load": time.process_time() - own, **used}
     return measured
-
-
-def processor_seconds(pid: int) -> float:
-    """Processor time a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(") ", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(way: Way, streams: int, seconds: float, spread_s: float) -> Measured:
