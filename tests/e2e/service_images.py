@@ -126,6 +126,11 @@ def _repair_vllm(packages: Path) -> None:
     (packages / "bin/vllm").chmod(0o755)
 
 
+def is_llama_there() -> bool:
+    """Whether an earlier run has compiled llama-server, which takes ten minutes."""
+    return _is_there(_named("llama", _named("base", SUITE, *PACKAGES), LLAMA, *LLAMA_OPTIONS))
+
+
 def llama(folder: Path) -> str:
     """llama-server for the CPU, at the place where the image of its makers has it."""
     under = base(folder)
