@@ -5,8 +5,13 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from hypothesis import settings
 
 import code_sizes
+
+# No test is timed: on a busy machine the same code takes many times as long.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
