@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,36 @@ def test_rollback_by_hand_serves_the_earlier_release(operator: Operator, install
     operator.types("rollback")
     assert operator.status()["generation"] == 1
     assert operator.answers()["grounded"]
+
+
+@contextmanager
+def impatient(operator: Operator, service: str) -> Iterator[None]:
+    """The health question of a service has patience for seconds, not for minutes."""
+    # Into the file itself: that is what the container has mounted.
+    program, kept = f"{BOX}/current/config/{service}.ask.py", "/tmp/ask.py"
+    short = "s/^ANSWER_S = .*/ANSWER_S = 4/; s/^STALLED_S = .*/STALLED_S = 12/"
+    operator.runs("sh", "-c", f"cp {program} {kept} && sed '{short}' {kept} >{program}")
+    try:
+        yield
+    finally:
+        operator.runs("sh", "-c", f"cat {kept} >{program}")
+
+
+def test_an_engine_that_hangs_is_ended_and_started_anew(
+    operator: Operator, installed: Done, figure: Callable[[str], None]
+) -> None:
+    """Its core stops while its server goes on: Docker's clock notices, its unit starts it."""
+    found = operator.runs("sh", "-c", "grep -al 'VLLM::[E]ngineCore' /proc/[0-9]*/cmdline").out
+    [core] = re.findall(r"/proc/(\d+)/", found)
+    begun = time.monotonic()
+    with impatient(operator, "chat"):
+        operator.runs("sh", "-c", f"kill -STOP {core}")
+        wait_until(lambda: bool(operator.status()["stalls"]), 300, "a note of the engine's end")
+        figure(f"an engine that hangs was ended after {time.monotonic() - begun:.1f} s")
+    wait_until(lambda: operator.answers()["degraded"] == "", 300, "an answer of the engine")
+    figure(f"and answered again after {time.monotonic() - begun:.1f} s")
+    [stalled] = operator.status()["stalls"]
+    assert (stalled["service"], stalled["times"]) == ("chat", 1)
 
 
 def test_the_server_is_given_back(operator: Operator, installed: Done) -> None:
