@@ -159,9 +159,10 @@ class FileHandler(BaseHTTPRequestHandler):
         sent = 0
         for chunk in _chunks(content, start, end):
             for piece in self._pieces(chunk, sent):
-                self.wfile.write(self._twisted(piece))
+                # Counted first: whoever has all of it may ask at once how much was sent.
                 sent += len(piece)
                 self.server.sent += len(piece)
+                self.wfile.write(self._twisted(piece))
                 if self._breaks(sent):
                     return
         self.wfile.write(b"x" * self.faults.extra_bytes)

@@ -156,18 +156,28 @@ class Containers:
                     return
                 unit = scene.units.get(service.name)
                 if _has_given_up(unit, restarts) or time.monotonic() >= deadline:
-                    raise self._not_starting(service.name, scene)
+                    raise self._not_starting(service)
                 self._patience.tick()
                 time.sleep(POLL_S)
 
-    def _not_starting(self, name: str, scene: Scene) -> Failed:
+    def _not_starting(self, service: ComposeService) -> Failed:
+        name = service.name
         return Failed(
             "service-not-starting",
             f"the service {name} does not stay up",
-            context=self._last_words(name, scene),
+            context=self._last_words(name, self._after_its_end(service)),
             hint=f"read why with: journalctl --all --unit {unit_of(name).removesuffix('.service')}",
             fault=Fault.US,
         )
+
+    def _after_its_end(self, service: ComposeService) -> Scene:
+        """What is there once it has ended again: one that runs for a moment has no exit code."""
+        deadline = time.monotonic() + SETTLED_S
+        scene = self._look([service])
+        while _runs(scene.of(service.name)) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+            scene = self._look([service])
+        return scene
 
     def _last_words(self, name: str, scene: Scene) -> str:
         latest = max(scene.of(name), key=lambda one: one.started, default=None)
@@ -247,6 +257,10 @@ def _has_given_up(unit: UnitState | None, before: int) -> bool:
     # A count that fell began anew, because somebody started the unit meanwhile.
     deaths = unit.restarts - before if unit.restarts >= before else unit.restarts
     return unit.active == "failed" or deaths >= DEATHS
+
+
+def _runs(found: Iterable[Container]) -> bool:
+    return any(one.state == "running" for one in found)
 
 
 def _age(container: Container | None, now: float) -> float:

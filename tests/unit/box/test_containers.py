@@ -10,6 +10,7 @@ import pytest
 
 from aibox.box import containers as module
 from aibox.box.containers import Containers
+from aibox.box.docker_engine import Container
 from aibox.errors import Failed, NeedsPerson
 from containers_double import IMAGE, HostDouble, container, unit, write_generation
 
@@ -99,6 +100,25 @@ def test_a_service_that_keeps_dying_is_named_with_its_last_words(host: HostDoubl
     assert "says why" in caught.value.context
     assert caught.value.hint.endswith("journalctl --all --unit aibox@web")
     assert "start gateway" not in host.done
+
+
+def test_a_service_that_runs_again_for_a_moment_is_told_by_how_it_ended(host: HostDouble) -> None:
+    host.dying = {"web"}
+    ended, looks = host.containers, iter(range(100))
+
+    def running_again_at_first(project: str) -> tuple[Container, ...]:
+        alive = {"state": "running", "pid": 7, "exit_code": 0}
+        return tuple(
+            dataclasses.replace(one, **alive)
+            if (one.service, one.state) == ("web", "exited") and next(looks) < 3
+            else one
+            for one in ended(project)
+        )
+
+    host.containers = running_again_at_first  # type: ignore[method-assign]
+    with pytest.raises(Failed, match="web does not stay up") as caught:
+        runtime(host).apply()
+    assert caught.value.context.startswith("exited, exit code 1")
 
 
 def test_restarts_of_the_past_do_not_count_against_a_service(
