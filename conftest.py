@@ -14,7 +14,23 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what cannot run here, and divide the journeys over the test processes."""
+    _skip_without_browser(items)
+    if config.getoption("dist") == "loadgroup":
+        _group_by_file(items)
+
+
+def _group_by_file(items: list[pytest.Item]) -> None:
+    """Fixtures of a file are made once; files that share more say so, and begin: they are long."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
+def _skip_without_browser(items: list[pytest.Item]) -> None:
     """Skip browser tests where there is no browser, and say so."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if not missing:

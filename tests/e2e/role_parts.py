@@ -6,7 +6,6 @@ doubles: they are really installed and removed, and their programs are those of 
 
 from __future__ import annotations
 
-import fcntl
 import json
 import sys
 import tarfile
@@ -51,12 +50,7 @@ DOCKER = ("docker.io", "docker-cli", "docker-compose")
 
 def image(*packages: str) -> None:
     """Have an image with these packages; say its name and the options of `docker run`."""
-    # Two scenarios may begin at once; the second finds what the first one made.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        (Path(folder).parent / "aibox-role-parts.lock").open("w") as one,
-    ):
-        fcntl.flock(one, fcntl.LOCK_EX)
+    with tempfile.TemporaryDirectory() as folder:
         made = systemd_host.with_packages(packages, Path(folder))
     print(json.dumps({"image": made, "options": systemd_host.SERVER}))
 

