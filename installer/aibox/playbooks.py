@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from aibox.box import ansible
@@ -13,18 +15,29 @@ from aibox.box.store import Store
 from aibox.content import Content
 from aibox.progress import Progress, Report
 
+KEPT_RUNS = 50
 
-def run_folder(store: Store) -> Path:
+
+@contextmanager
+def run_folder(store: Store) -> Iterator[Path]:
     """A new folder for one Ansible run, named by time; it keeps what was said and done.
 
-    Where there is no box yet, looking at the host must not make one: it is a temporary folder.
+    A box keeps its newest `KEPT_RUNS`. Where there is no box yet, looking at the host must not make
+    one: it is a temporary folder, which stays after a failure alone, for its log to be read.
     """
     if not store.layout.lock.exists():
-        return Path(tempfile.mkdtemp(prefix="aibox-run-"))
-    name = time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + f"-{time.monotonic_ns() % 1_000_000_000}"
-    folder = store.layout.root / "runs" / name
+        folder = Path(tempfile.mkdtemp(prefix="aibox-run-"))
+        yield folder
+        shutil.rmtree(folder)
+        return
+    runs = store.layout.root / "runs"
+    for old in sorted(runs.iterdir() if runs.is_dir() else ())[: 1 - KEPT_RUNS]:
+        shutil.rmtree(old, ignore_errors=True)
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    named = time.strftime("%Y%m%dT%H%M%S", time.gmtime(seconds))
+    folder = runs / f"{named}-{nanoseconds:09}"
     folder.mkdir(parents=True, mode=0o700)
-    return folder
+    yield folder
 
 
 def run(

@@ -26,17 +26,17 @@ def judge(
 
     `released` is a date (YYYY-MM-DD) before which no clock can be right.
     """
-    folder = playbooks.run_folder(store)
-    findings = folder / "preflight.json"
-    asked = variables(
-        release.requires,
-        root=store.layout.root,
-        report=findings,
-        ports=_ports_to_check(store, plan),
-        released=released,
-    )
-    playbooks.run(content, "preflight", folder, asked, report)
-    return read_report(findings)
+    with playbooks.run_folder(store) as folder:
+        findings = folder / "preflight.json"
+        asked = variables(
+            release.requires,
+            root=store.layout.root,
+            report=findings,
+            ports=_ports_to_check(store, plan),
+            released=released,
+        )
+        playbooks.run(content, "preflight", folder, asked, report)
+        return read_report(findings)
 
 
 def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: int) -> None:
@@ -44,17 +44,18 @@ def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: i
 
     `lock` is the descriptor of the box's lock: Ansible holds it should this process be killed.
     """
-    folder = playbooks.run_folder(store)
-    source = folder / "unit"
-    source.write_bytes(unit)
-    wanted = {
-        "box_layout_root": str(store.layout.root),
-        "box_layout_unit_source": str(source),
-        "box_layout_unit_destination": str(unit_path(store.layout.root)),
-        "box_layout_report": str(folder / "unit.json"),
-    }
-    playbooks.run(content, "provision", folder, wanted, report, lock)
-    for finding in read_report(folder / "unit.json"):
+    with playbooks.run_folder(store) as folder:
+        source = folder / "unit"
+        source.write_bytes(unit)
+        wanted = {
+            "box_layout_root": str(store.layout.root),
+            "box_layout_unit_source": str(source),
+            "box_layout_unit_destination": str(unit_path(store.layout.root)),
+            "box_layout_report": str(folder / "unit.json"),
+        }
+        playbooks.run(content, "provision", folder, wanted, report, lock)
+        findings = read_report(folder / "unit.json")
+    for finding in findings:
         advice = "" if finding.status is Status.OK else f"; {finding.fix}"
         report(Progress("provision", f"{finding.check}: {finding.found}{advice}"))
 
@@ -62,7 +63,8 @@ def prepare(store: Store, content: Content, unit: bytes, report: Report, lock: i
 def remove(store: Store, content: Content, report: Report, lock: int) -> None:
     """Take the start-up unit away."""
     wanted = {"box_layout_unit_destination": str(unit_path(store.layout.root))}
-    playbooks.run(content, "remove", playbooks.run_folder(store), wanted, report, lock)
+    with playbooks.run_folder(store) as folder:
+        playbooks.run(content, "remove", folder, wanted, report, lock)
 
 
 def unit_path(root: Path) -> Path:

@@ -33,6 +33,11 @@ from aibox.release import Release
 from aibox.render import render_system_units
 from aibox.site import Site
 
+REPORTING = (
+    *("container_runtime", "nvidia_driver", "nvidia_container_toolkit", "cuda"),
+    *("firewall", "hardening"),
+)
+"""The roles of `provision_server` that leave findings."""
 STATE = "provision"
 """Where the roles write down what they brought, below the box root."""
 DOCKER_ROOT = Path("/var/lib/docker")
@@ -49,9 +54,15 @@ class Reports:
 
     folder: Path
 
-    def of(self, role: str) -> str:
-        """The path that a role is given."""
-        return str(self.folder / f"{role}.json")
+    def variables(self) -> dict[str, str]:
+        """The paths that the roles are given, by the names of their variables."""
+        return {
+            **{f"{role}_report": self._path(role, "report") for role in REPORTING},
+            "nvidia_driver_outcome": self._path("nvidia_driver", "outcome"),
+        }
+
+    def _path(self, role: str, what: str) -> str:
+        return str(self.folder / f"{role}.{what}.json")
 
     def read(self) -> tuple[Finding, ...]:
         """All of them, of the roles that left any."""
@@ -76,17 +87,17 @@ def judge(
 
     `released` is a date (YYYY-MM-DD) before which no clock can be right.
     """
-    folder = playbooks.run_folder(store)
-    asked = server_variables(
-        release.requires,
-        needs(placing.part(release, plan.site), plan.site, store.layout.root),
-        root=store.layout.root,
-        report=folder / "preflight.json",
-        ports=() if store.current() else _ports(release, plan.site),
-        released=released,
-    )
-    playbooks.run(content, "preflight_server", folder, asked, report)
-    return read_report(folder / "preflight.json")
+    with playbooks.run_folder(store) as folder:
+        asked = server_variables(
+            release.requires,
+            needs(placing.part(release, plan.site), plan.site, store.layout.root),
+            root=store.layout.root,
+            report=folder / "preflight.json",
+            ports=() if store.current() else _ports(release, plan.site),
+            released=released,
+        )
+        playbooks.run(content, "preflight_server", folder, asked, report)
+        return read_report(folder / "preflight.json")
 
 
 def _ports(release: Release, site: Site) -> tuple[int, ...]:
@@ -132,7 +143,8 @@ def _size_of_images(release: Release) -> int:
 def prepare(store: Store, content: Content, report: Report, lock: int) -> None:
     """Make the folders of the box, before anything is staged in it."""
     wanted = {"box_layout_root": str(store.layout.root)}
-    playbooks.run(content, "prepare_server", playbooks.run_folder(store), wanted, report, lock)
+    with playbooks.run_folder(store) as folder:
+        playbooks.run(content, "prepare_server", folder, wanted, report, lock)
 
 
 def provide(
@@ -146,35 +158,26 @@ def provide(
     whole = releases.parse(store.manifest(number))
     site = plans.stored_site(store.file(number, "plan.json"))
     made = placing.part(whole, site)
-    folder = playbooks.run_folder(store)
-    units = folder / "units"
-    units.mkdir(mode=0o700)
-    for name, text in _units(store, made).items():
-        (units / name).write_bytes(text)
-    reports = Reports(folder)
-    wanted = {
-        **_layout(store, number),
-        **_packages(store, made, number),
-        "container_runtime_report": reports.of("container_runtime.report"),
-        "nvidia_driver_report": reports.of("nvidia_driver.report"),
-        "nvidia_driver_outcome": reports.of("nvidia_driver.outcome"),
-        "nvidia_container_toolkit_report": reports.of("nvidia_container_toolkit.report"),
-        "cuda_report": reports.of("cuda.report"),
-        "stack_units_source": str(units),
-        # Of the box's own networks alone: what else the host lets in and out is its owner's matter.
-        "firewall_mode": "enforce",
-        "firewall_report": reports.of("firewall.report"),
-        "firewall_peers": placing.peers(whole, site),
-        "firewall_published_ports": sorted(placing.published(whole, site).values()),
-        "firewall_askers": placing.askers(whole, site),
-        "hardening_root": str(store.layout.root),
-        "hardening_report": reports.of("hardening.report"),
-    }
-    playbooks.run(content, "provision_server", folder, wanted, report, lock)
-    for finding in reports.read():
+    with playbooks.run_folder(store) as folder:
+        reports = Reports(folder)
+        units = folder / "units"
+        units.mkdir(mode=0o700)
+        for name, text in _units(store, made).items():
+            (units / name).write_bytes(text)
+        wanted = {
+            **_layout(store, number),
+            **_packages(store, made, number),
+            **_firewall(whole, site),
+            **reports.variables(),
+            "stack_units_source": str(units),
+            "hardening_root": str(store.layout.root),
+        }
+        playbooks.run(content, "provision_server", folder, wanted, report, lock)
+        findings, reasons = reports.read(), reports.reasons_to_reboot()
+    for finding in findings:
         if finding.status is not Status.OK:
             report(Progress("provision", f"{finding.check}: {finding.found}; {finding.fix}"))
-    if reasons := reports.reasons_to_reboot():
+    if reasons:
         waiting = Resumption(generation=number, action=action, boot=store.boot, reasons=reasons)
         resumption.write(store.filesystem, store.layout.root, waiting)
         raise _reboot_needed(waiting)
@@ -218,7 +221,18 @@ def remove(store: Store, content: Content, report: Report, lock: int, *, purge: 
         "box_layout_purge": purge,
         "server_state": str(store.layout.root / STATE),
     }
-    playbooks.run(content, "remove_server", playbooks.run_folder(store), wanted, report, lock)
+    with playbooks.run_folder(store) as folder:
+        playbooks.run(content, "remove_server", folder, wanted, report, lock)
+
+
+def _firewall(whole: Release, site: Site) -> dict[str, object]:
+    """Of the box's own networks alone: what else the host lets in and out is its owner's matter."""
+    return {
+        "firewall_mode": "enforce",
+        "firewall_peers": placing.peers(whole, site),
+        "firewall_published_ports": sorted(placing.published(whole, site).values()),
+        "firewall_askers": placing.askers(whole, site),
+    }
 
 
 def _units(store: Store, made: Release) -> Mapping[str, bytes]:

@@ -33,6 +33,7 @@ def box(place: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(host, "operating_system", lambda: HERE)
     store = Store(place / "box")
     store.initialise()
+    store.layout.lock.touch()
     return store
 
 
