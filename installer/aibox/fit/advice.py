@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from aibox.errors import BadUsage
-from aibox.fit import formats, parallel, parameters, question
+from aibox.fit import formats, parallel, parameters, question, weights
 from aibox.fit.answer import Answer, admitted, answer
 from aibox.fit.catalogue import ModelEntry
 from aibox.fit.question import Sources
-from aibox.fit.weights import Weights
 
 LEAST_CONTEXT = 1024
 """A context shorter than this, in tokens, is no use to anybody."""
@@ -117,10 +116,11 @@ def _other_weights(sources: Sources, found: Answer) -> Iterator[Change]:
     if kin or found.subject.shape.quantised is not None:
         return
     for form, name in _FORMS.items():
-        total = parameters.bytes_of(found.subject.shape, form)
-        subject = replace(found.subject, weights=Weights(total or 0, "counted from its shape"))
-        if total and answer(subject, found.ask).fits:
-            told = f"weights in {name} would fit ({total / 1e9:.0f} GB), if somebody makes them"
+        made = weights.counted(found.subject.shape, form)
+        if made and answer(replace(found.subject, weights=made), found.ask).fits:
+            told = (
+                f"weights in {name} would fit ({made.total / 1e9:.0f} GB), if somebody makes them"
+            )
             yield Change("quantised-weights", told, "--model FOLDER")
             return
 

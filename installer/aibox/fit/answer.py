@@ -161,7 +161,7 @@ def _computed_in(subject: Subject, dtype: str) -> Subject:
     return replace(
         subject,
         shape=replace(shape, number_bytes=4, dtype="float"),
-        weights=found if kept else replace(found, total=2 * found.total),
+        weights=found if kept else replace(found, total=2 * found.total, drafts=2 * found.drafts),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from aibox.errors import BadUsage, Fault
 from aibox.fit import answer as answers
 from aibox.fit import cards as gpus
-from aibox.fit import fields, loadable, overhead, parallel, parameters, reading, weights
+from aibox.fit import fields, loadable, overhead, parallel, reading, weights
 from aibox.fit.answer import Answer, Ask, Neighbour, Subject
 from aibox.fit.cards import Cards
 from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry
@@ -223,7 +223,7 @@ def _of_folder(sources: Sources, folder: Path) -> Known:
     architecture = sources.catalogue.architecture(reading.architecture_of(read))
     _refuse_what_cannot_load(sources, folder.name, architecture)
     shape = reading.shape_of(read, architecture.family)
-    found = weights.of_folder(folder) or _counted(shape)
+    found = weights.of_folder(folder, shape) or weights.counted(shape)
     if found is None:
         raise _weights_unknown(str(folder), "the folder has no safetensors files")
     return Known(Subject(folder.name, shape, found), None, architecture)
@@ -236,7 +236,7 @@ def _of_name(sources: Sources, name: str) -> Known:
     architecture = sources.catalogue.architecture(entry.architecture)
     _refuse_what_cannot_load(sources, entry.name, architecture, entry)
     shape = shape_of(sources.catalogue, entry)
-    found = _pinned(sources.lock, entry) or _catalogued(entry) or _counted(shape)
+    found = _pinned(sources.lock, entry) or _catalogued(entry) or weights.counted(shape)
     if found is None:
         raise _weights_unknown(entry.name, "neither the lock nor the catalogue has their size")
     return Known(Subject(entry.name, shape, found), entry, architecture)
@@ -274,15 +274,6 @@ def _size(pin: ModelPin) -> int:
 def _catalogued(entry: ModelEntry) -> Weights | None:
     fact = entry.weights_bytes
     return Weights(fact.value, f"the catalogue ({fact.source})") if fact else None
-
-
-def _counted(shape: Shape) -> Weights | None:
-    form = shape.quantised.form if shape.quantised else "none"
-    total = parameters.bytes_of(shape, form)
-    if total is not None and shape.dtype == "float32" and form == "none":
-        # Counted are 16 bits a number, meant are files.
-        total *= 2
-    return None if total is None else Weights(total, "counted from its shape")
 
 
 def _refuse_what_cannot_load(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,33 +19,65 @@ from aibox.fit.shapes import Shape
 INDEX = "model.safetensors.index.json"
 _HEADER_LIMIT = 100_000_000
 """The format's own limit of a header, in bytes."""
+# The names of layers and of what guesses, in all the families of vLLM's models.
+_LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.(\d+)\.")
+_GUESSING = re.compile(r"(?:model\.)?mtp(?:_[a-z]+)?\.")
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """All bytes of a model's weights, and who says so."""
+    """All bytes of a model's weights, and who says so.
+
+    `drafts` are those of layers that guess (MTP): the engine loads them only where it guesses.
+    """
 
     total: int
     source: str
+    drafts: int = 0
 
 
-def of_folder(folder: Path) -> Weights | None:
+def of_folder(folder: Path, shape: Shape) -> Weights | None:
     """The weights in a folder: by the index's total, else by the files' headers.
 
-    None when there are none. Raises `BadUsage` (`model-weights-invalid`).
+    What layers that guess take is read from the headers; where the files are not there, it counts
+    as if it were always loaded. None when there are none at all. Raises `BadUsage`
+    (`model-weights-invalid`).
     """
     index = folder / INDEX
-    if index.is_file():
-        return Weights(_of_index(index), f"total_size of {INDEX}")
     files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not index.is_file() and not files:
         return None
-    return Weights(sum(map(_of_header, files)), "the headers of the safetensors files")
+    tensors = [found for file in files for found in _of_header(file)]
+    drafts = sum(size for name, size in tensors if _guesses(name, shape))
+    if index.is_file():
+        return Weights(_of_index(index), f"total_size of {INDEX}", drafts)
+    total = sum(size for _name, size in tensors)
+    return Weights(total, "the headers of the safetensors files", drafts)
+
+
+def counted(shape: Shape, form: str = "") -> Weights | None:
+    """The weights by the shape, in its own format or another; None where they cannot be counted."""
+    own = form or (shape.quantised.form if shape.quantised else "none")
+    total, without = (parameters.bytes_of(one, own) for one in (shape, replace(shape, drafts=0)))
+    if total is None or without is None:
+        return None
+    # Counted are 16 bits a number, meant are files.
+    wide = 2 if shape.dtype == "float32" and own == "none" else 1
+    return Weights(wide * total, "counted from its shape", wide * (total - without))
+
+
+def _guesses(name: str, shape: Shape) -> bool:
+    """Whether a tensor is of a layer that guesses: `mtp.…`, or a layer beyond the model's own."""
+    if not shape.drafts:
+        return False
+    layer = _LAYER.match(name)
+    return bool(_GUESSING.match(name) or (layer and int(layer[1]) >= len(shape.layers)))
 
 
 def per_gpu(shape: Shape, weights: Weights, engine: Engine) -> int:
     """Bytes on the GPU that holds most: layers and tables are cut, heads that are few repeated."""
-    total = weights.total
+    guessing = weights.drafts if engine.draft_method == "mtp" else 0
+    total = weights.total - weights.drafts
     if shape.dtype == "float32" and shape.quantised is None:
         # Files of 32 bits; the engine loads them as 16.
         total //= 2
@@ -57,6 +90,7 @@ def per_gpu(shape: Shape, weights: Weights, engine: Engine) -> int:
     held[-1] += tables - min(table, tables)
     if shape.tied and len(held) > 1:
         held[-1] += tables
+    held[-1] += guessing
     return int(max(held) / engine.tensor_parallel) + _repeated(shape, engine)
 
 
@@ -98,15 +132,16 @@ def _of_index(path: Path) -> int:
     return int(total)
 
 
-def _of_header(path: Path) -> int:
+def _of_header(path: Path) -> list[tuple[str, int]]:
+    """The tensors of a file, each with its bytes."""
     try:
         with path.open("rb") as file:
-            return sum(_tensor_bytes(file))
+            return list(_tensors(file))
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _invalid(path, f"has no readable header ({type(error).__name__})") from error
 
 
-def _tensor_bytes(file: BinaryIO) -> Iterator[int]:
+def _tensors(file: BinaryIO) -> Iterator[tuple[str, int]]:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= _HEADER_LIMIT:
         raise ValueError("length of header")
@@ -116,7 +151,7 @@ def _tensor_bytes(file: BinaryIO) -> Iterator[int]:
     for name, tensor in table.items():
         if name != "__metadata__":
             start, end = tensor["data_offsets"]
-            yield int(end) - int(start)
+            yield name, int(end) - int(start)
 
 
 def _invalid(path: Path, told: str) -> BadUsage:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from aibox import content
 from aibox import profile as profiles
 from aibox.errors import BadUsage
-from aibox.fit import advice, cards, catalogue, question, weights
+from aibox.fit import advice, cards, catalogue, question
 from aibox.fit.answer import Answer
 from aibox.fit.cards import Cards
 from aibox.fit.engine import GIB, MIB, Engine, batch_defaults, from_arguments
@@ -307,41 +306,6 @@ def folder(tmp_path: Path) -> Path:
     config = {"architectures": ["LlamaForCausalLM"], **CATALOGUE.config(entry)}
     (tmp_path / "config.json").write_text(json.dumps(config))
     return tmp_path
-
-
-def tensors(path: Path, sizes: list[int]) -> None:
-    """A file of weights whose header names tensors of these bytes; the bytes are not there."""
-    ends = [sum(sizes[: n + 1]) for n in range(len(sizes))]
-    table = {
-        str(n): {"dtype": "BF16", "shape": [size // 2], "data_offsets": [end - size, end]}
-        for n, (size, end) in enumerate(zip(sizes, ends, strict=True))
-    }
-    header = json.dumps({"__metadata__": {"format": "pt"}, **table}).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header)
-
-
-def test_a_folder_is_read_by_its_index(folder: Path) -> None:
-    (folder / weights.INDEX).write_text(json.dumps({"metadata": {"total_size": 16_060_522_496}}))
-    found = question.of_model(SOURCES, str(folder), on("l40s"), Adjustment())
-    assert found.weights_per_gpu == 16_060_522_496
-    assert found.subject.weights.source.startswith("total_size")
-
-
-def test_a_folder_without_an_index_is_read_by_its_headers(folder: Path) -> None:
-    tensors(folder / "model-1.safetensors", [1 << 30, 1 << 31])
-    tensors(folder / "model-2.safetensors", [1 << 32])
-    found = question.of_model(SOURCES, str(folder), on("l40s"), Adjustment())
-    assert found.weights_per_gpu == (1 << 30) + (1 << 31) + (1 << 32)
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff" * 8, struct.pack("<Q", 2) + b"[]", struct.pack("<Q", 4) + b'{"a"']
-)
-def test_weights_without_a_header_are_refused(folder: Path, data: bytes) -> None:
-    (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises(BadUsage) as refused:
-        question.of_model(SOURCES, str(folder), on("l40s"), Adjustment())
-    assert refused.value.reference == "model-weights-invalid"
 
 
 def test_a_folder_of_a_class_nobody_modelled_is_unknown(folder: Path) -> None:
