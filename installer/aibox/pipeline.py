@@ -32,6 +32,7 @@ from aibox import preflight as judging
 from aibox import recover as recovery
 from aibox import status as reporting
 from aibox.box import guard, host, resumption
+from aibox.box.journal import Intent
 from aibox.box.runtime import Runtime
 from aibox.box.store import Store
 from aibox.box.transaction import Outcome, Transaction, staging
@@ -242,13 +243,12 @@ def _activate(
     transaction: Transaction | None,
 ) -> Outcome:
     place.say("activate", f"switch to generation {number}")
-    gate = gate_of(place, store)
     outcome = activate.activate(
         store,
         number,
         action=action,
         runtime=runtime_of(place, store),
-        gate=gate if action is Action.ROLLBACK else speed.guarded(place, store, gate),
+        gate=_trial_gate(place, store, action),
         transaction=transaction,
     )
     error = outcome.error()
@@ -264,7 +264,11 @@ def recover(place: Workplace) -> tuple[recovery.Done, ...]:
 
 
 def _recover(place: Workplace, store: Store) -> tuple[recovery.Done, ...]:
-    done = recovery.recover(store, runtime_of(place, store), gate_of(place, store))
+    begun = store.journal.read()
+    # A trial that lost its power is judged as strictly as any other.
+    action = begun.action if isinstance(begun, Intent) else Action.INSTALL
+    gate = _trial_gate(place, store, action)
+    done = recovery.recover(store, runtime_of(place, store), gate)
     for step in done:
         place.say("recover", step.step.value)
     return done
@@ -337,6 +341,12 @@ def gate_of(place: Workplace, store: Store) -> Callable[[], Verdict]:
         )
 
     return ask
+
+
+def _trial_gate(place: Workplace, store: Store, action: Action) -> Callable[[], Verdict]:
+    """What judges a trial: one that brings a release is asked for its speed as well."""
+    gate = gate_of(place, store)
+    return gate if action is Action.ROLLBACK else speed.guarded(place, store, gate)
 
 
 def _settled(place: Workplace, store: Store, now: Current) -> Verdict:

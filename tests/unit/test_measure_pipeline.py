@@ -11,7 +11,9 @@ import pytest
 
 import measured_box
 from aibox import measure, pipeline
+from aibox.box import store
 from aibox.record import Action
+from aibox.verdict import Verdict
 from boxes import RuntimeDouble
 from measured_box import GOOD, MeasuredBox, release
 
@@ -40,6 +42,28 @@ def test_an_upgrade_is_measured_and_a_rollback_is_not(box: MeasuredBox) -> None:
     activate(box, 1, Action.ROLLBACK)
     assert len(box.docker.benched) == 1
     assert box.store.current() == 1
+
+
+class PowerCut(BaseException):
+    """Nothing is done any more in this boot."""
+
+
+@pytest.mark.parametrize(("written_per_s", "serves"), [(100.0, 2), (80.0, 1)])
+def test_a_trial_that_lost_its_power_is_measured_after_the_boot(
+    box: MeasuredBox, monkeypatch: pytest.MonkeyPatch, written_per_s: float, serves: int
+) -> None:
+    def cut() -> Verdict:
+        raise PowerCut
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(pipeline, "gate_of", lambda _place, _store: cut)
+        with pytest.raises(PowerCut):
+            activate(box, box.seal(release(gate=ASKS)), Action.UPGRADE)
+    monkeypatch.setattr(store, "this_boot", lambda: "another boot")
+    box.docker.written_per_s = written_per_s
+    pipeline.recover(box.place)
+    assert len(box.docker.benched) == 1
+    assert box.store.current() == serves
 
 
 def test_asking_for_health_measures_nothing(box: MeasuredBox) -> None:
