@@ -18,7 +18,7 @@ settings.load_profile("untimed")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what cannot run here, and divide the journeys over the test processes."""
     _skip_without_browser(items)
-    if config.getoption("dist") == "loadgroup":
+    if getattr(config.option, "loadgroup", False):
         _group_by_file(items)
 
 

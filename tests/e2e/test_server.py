@@ -16,9 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from flaky_server import FlakyServer, serving
+
 from .journey import Done, wait_until
 from .network_tap import Tap
 from .server_operator import BOX, MEDIUM, QUESTION, REASON, SERVICES, Operator, standing
+from .server_project import Packager
+from .systemd_host import docker
 
 pytestmark = [
     pytest.mark.e2e,
@@ -27,6 +31,15 @@ pytestmark = [
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(REASON), reason=REASON),
 ]
+
+
+COMPILING = (r"^enforce-eager = true\n", "")
+CARRIED = """
+[[file]]
+name = "compiled-chat"
+address = "{address}"
+filename = "compiled-chat.tar"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +226,49 @@ def test_an_engine_that_hangs_is_ended_and_started_anew(
     figure(f"and answered again after {time.monotonic() - begun:.1f} s")
     [stalled] = operator.status()["stalls"]
     assert (stalled["service"], stalled["times"]) == ("chat", 1)
+
+
+def test_what_an_engine_compiled_reaches_a_box_that_compiled_nothing(
+    operator: Operator,
+    installed: Done,
+    supplier: Packager,
+    media: Path,
+    tmp_path: Path,
+    figure: Callable[[str], None],
+) -> None:
+    """From `aibox compiled` over a pinned file of the next release to an engine that loads it."""
+    with supplier.changed(COMPILING):
+        supplier.builds(media / "compiling")
+    figure(f"an engine that compiles, in {upgraded(operator, 'compiling')}")
+    assert kernels(operator, "-newermt")
+    operator.types("compiled", "/root/compiled.tar")
+    docker("cp", f"{operator.machine.id}:/root/compiled.tar", str(tmp_path))
+    operator.runs("rm", "/root/compiled.tar")
+    with serving(FlakyServer()) as shelf:
+        address = shelf.put("/compiled.tar", tmp_path / "compiled.tar")
+        with supplier.changed(COMPILING, (r"\Z", CARRIED.format(address=address))):
+            supplier.builds(media / "carrying")
+    operator.types("rollback")
+    # As on a box of the same kind, where no engine ever compiled.
+    operator.runs("sh", "-c", f"rm -r {BOX}/cache/chat-*")
+    figure(f"an engine that brings what it compiled, in {upgraded(operator, 'carrying')}")
+    assert kernels(operator, "!", "-newermt")
+    assert kernels(operator, "-newermt") == []
+
+
+def kernels(operator: Operator, *than: str) -> list[str]:
+    """What the engine compiled, by whether it is newer than its container's start."""
+    started = ("inspect", "--format", "{{.State.StartedAt}}", operator.containers()["chat"])
+    since = operator.runs("docker", *started).out.strip()
+    here = ("find", f"{BOX}/cache", "-path", "*/chat-*", "-name", "*.so")
+    return operator.runs(*here, *than, since).out.split()
+
+
+def upgraded(operator: Operator, bundle: str) -> str:
+    begun = time.monotonic()
+    operator.types("upgrade", "--bundle", f"{MEDIUM}/{bundle}", "--yes")
+    assert operator.answers()["grounded"]
+    return f"{time.monotonic() - begun:.1f} s"
 
 
 def test_the_server_is_given_back(operator: Operator, installed: Done) -> None:
