@@ -52,6 +52,14 @@ PUBLISHED = {
     "exaone-4.0-32b": 32,
     "llama-3.3-70b-instruct": 70.6,
     "qwen2.5-72b-instruct": 72.7,
+    "exaone-4.5-33b": 34.35,
+    "hyperclovax-seed-think-14b": 14.748,
+    "hyperclovax-seed-think-32b": 33.313,
+    "a.x-3.1-light": 7.265,
+    "a.x-4.0-light": 7.26,
+    "solar-pro-preview-instruct": 22.1,
+    "solar-10.7b-instruct-v1.0": 10.732,
+    "phi-4-mini-instruct": 3.836,
 }
 
 
