@@ -60,6 +60,7 @@ PUBLISHED = {
     "solar-pro-preview-instruct": 22.1,
     "solar-10.7b-instruct-v1.0": 10.732,
     "phi-4-mini-instruct": 3.836,
+    "ministral-3-14b-instruct-2512": 13.945,
     "kanana-2-3b-instruct": 3.509,
 }
 
