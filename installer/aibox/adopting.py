@@ -19,10 +19,9 @@ from aibox import release as releases
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.measuring import basis, calibration
-from aibox.measuring.basis import FROZEN, SERVICE
 from aibox.measuring.calibration import Calibration
+from aibox.serving import FROZEN
 
-_HEADING = f"[serving.{SERVICE}.arguments]"
 _LINE = re.compile(rf"^{FROZEN}\s*=.*$", re.MULTILINE)
 _NEXT = re.compile(r"^\[", re.MULTILINE)
 
@@ -57,13 +56,14 @@ def edited(text: str, found: Calibration) -> str:
             fault=Fault.YOU,
         )
     line = f"{FROZEN} = {found.freeze}  # {_source(found)}"
-    start = text.find(f"\n{_HEADING}\n")
-    made = _placed(text, start + len(_HEADING) + 2, line) if start >= 0 else text
-    wanted = _with_value(tomllib.loads(text), found.freeze)
+    heading = f"[serving.{found.service}.arguments]"
+    start = text.find(f"\n{heading}\n")
+    made = _placed(text, start + len(heading) + 2, line) if start >= 0 else text
+    wanted = _with_value(tomllib.loads(text), found.service, found.freeze)
     if tomllib.loads(made) != wanted:
         raise BadUsage(
             "calibration-no-place",
-            f"the profile {found.profile!r} has no section {_HEADING} of its own",
+            f"the profile {found.profile!r} has no section {heading} of its own",
             hint=f"write {FROZEN} = {found.freeze} among its arguments, then: ./aibox lock",
             fault=Fault.YOU,
         )
@@ -80,10 +80,9 @@ def _placed(text: str, start: int, line: str) -> str:
     return f"{text[:start]}{line}\n{text[start:]}"
 
 
-def _with_value(values: dict[str, Any], freeze: int) -> dict[str, Any]:
-    values.setdefault("serving", {}).setdefault(SERVICE, {}).setdefault("arguments", {})[FROZEN] = (
-        freeze
-    )
+def _with_value(values: dict[str, Any], service: str, freeze: int) -> dict[str, Any]:
+    served = values.setdefault("serving", {}).setdefault(service, {})
+    served.setdefault("arguments", {})[FROZEN] = freeze
     return values
 
 
@@ -99,14 +98,21 @@ def _source(found: Calibration) -> str:
 
 def _refuse_other(found: Calibration, release: releases.Release) -> None:
     """Only what is locked here may take it in: another engine needs memory of its own."""
-    mine = basis.of_release(release, found.basis.hardware)
+    if found.service not in basis.measurable(release):
+        raise _stale(found, f"that has no engine {found.service!r} that is measured")
+    mine = basis.of_release(release, found.service, found.basis.hardware)
     if other := calibration.stale(found, mine):
-        raise BadUsage(
-            "calibration-stale",
-            f"the calibration is of something else than what is locked: {'; '.join(other)}",
-            hint="install the release of this lock on the site, then there: ./aibox calibrate",
-            fault=Fault.YOU,
-        )
+        raise _stale(found, "; ".join(other))
+
+
+def _stale(found: Calibration, told: str) -> BadUsage:
+    command = basis.typed("calibrate", found.service)
+    return BadUsage(
+        "calibration-stale",
+        f"the calibration is of something else than what is locked: {told}",
+        hint=f"install the release of this lock on the site, then there: {command}",
+        fault=Fault.YOU,
+    )
 
 
 def _read(file: Path) -> bytes:

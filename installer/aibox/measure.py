@@ -1,14 +1,15 @@
-"""Measure the running engine: its start against what was computed, and how fast it answers.
+"""Measure a running engine: its start against what was computed, and how fast it answers.
 
 Results are files of the box below `data/measured/`: `calibration.json`, and one
-`bench-RELEASE.json` for each release that a generation here still has.
+`bench-RELEASE.json` for each release that a generation here still has. They are of the engine
+`chat`; those of others have its name in theirs (`calibration-small.json`,
+`bench-small-RELEASE.json`).
 """
 
 from __future__ import annotations
 
 import datetime
 import os
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,12 +23,11 @@ from aibox.box.docker_engine import DockerEngine
 from aibox.box.engine_container import EngineContainer
 from aibox.box.store import Store
 from aibox.errors import AiboxError, Failed, Fault
-from aibox.fit import cards, catalogue, question
-from aibox.fit.answer import Answer
-from aibox.fit.engine import GIB, MIB, STAGES
-from aibox.measuring import basis, calibration, load, metrics, results, start_log
-from aibox.measuring.basis import FROZEN, SERVICE
-from aibox.measuring.calibration import Calibration
+from aibox.fit.engine import GIB, MIB
+from aibox.hardware import Gpu
+from aibox.measuring import basis, calibration, computed, load, metrics, results, start_log
+from aibox.measuring.basis import CHAT
+from aibox.measuring.calibration import Calibration, Room
 from aibox.measuring.load import Load, Measured
 from aibox.measuring.results import Results
 from aibox.plan import Current
@@ -35,14 +35,11 @@ from aibox.preflight import Finding, Status
 from aibox.prepare import Workplace, require_current
 from aibox.progress import ticking
 from aibox.release import Release
-from aibox.serving import Serving
+from aibox.serving import ENGINES, FROZEN, QUEUE, Serving
 
 FOLDER = Path("data/measured")
-CALIBRATION = FOLDER / "calibration.json"
 DEADLINE_S = 1800
 """The longest that one load may take."""
-
-_RELEASE = re.compile(r"[0-9]+(\.[0-9]+){1,2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +51,22 @@ class Calibrated:
     was_stale: tuple[str, ...]
 
 
-def calibrate(place: Workplace) -> Calibrated:
-    """Compare the engine's start with what was computed, and keep what it would freeze.
+def calibrate(place: Workplace, service: str = CHAT) -> Calibrated:
+    """Compare an engine's start with what was computed, and keep what it would freeze.
 
-    Raises `BadUsage` (`no-engine`), `Failed` (`engine-not-running`, `engine-no-metrics`,
-    `engine-start-unknown`, and what Docker raises).
+    Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
+    `engine-no-metrics`, `engine-start-unknown`, and what Docker raises).
     """
-    with _holding(place) as (store, now):
-        engine = container()
-        place.say("calibrate", "reading what the engine said when it started")
+    with _holding(place, service) as (store, now):
+        engine = container(service)
+        place.say("calibrate", f"reading what the engine {service} said when it started")
         started = start_log.parse(engine.log())
         if started.tokens is None:
             raise _start_unknown()
         told = metrics.parse(engine.metrics())
-        made = _calibration(place, store, now, engine.container.started, started, told)
-        before = read_calibration(store)
-        path = _publish(store, CALIBRATION, calibration.dump(made))
+        made = _calibration(place, store, now, service, started, told)
+        before = read_calibration(store, service)
+        path = _publish(store, calibration_of(service), calibration.dump(made))
         return Calibrated(made, path, calibration.stale(before, made.basis) if before else ())
 
 
@@ -77,22 +74,29 @@ def _calibration(
     place: Workplace,
     store: Store,
     now: Current,
-    since: float,
+    service: str,
     started: start_log.Started,
     told: metrics.Metrics,
 ) -> Calibration:
     place.say("calibrate", "computing what aibox fit says of it")
-    serving = basis.serving_of(now.release)
-    found, unknown = _predict(place, store, now, started.engine)
-    fixed = serving.arguments.get(FROZEN)
-    given = serving.kv_cache_gib * GIB if serving.kv_cache_gib else fixed
-    mine = basis.of_release(now.release, hardware(serving))
-    measured = _of_basis(store, now.release.id, mine)
-    free = tuple(one and one * MIB for one in _free_mib(serving))
-    # Only what was asked since this start has shown how much it takes.
-    loaded = measured is not None and measured.made.timestamp() >= since
+    serving = basis.serving_of(now.release, service)
+    cards = _cards(serving)
+    found = computed.of_release(
+        place.content.catalogue,
+        store.layout.tree(now.generation) / "models",
+        now.release,
+        service,
+        started.engine,
+        [card.memory_mib for card in cards],
+    )
+    rooms = _rooms(cards, found.needed)
+    measured = _of_basis(store, now.release, service)
     freeze, why_not = calibration.to_freeze(
-        started, gpus=bool(serving.gpus), frozen=fixed, free=free if loaded else None
+        started,
+        gpus=bool(serving.gpus),
+        frozen=serving.arguments.get(FROZEN),
+        rooms=rooms,
+        first=_first(store, now.release, service),
     )
     return Calibration(
         version=calibration.VERSION,
@@ -100,76 +104,104 @@ def _calibration(
         release=now.release.id,
         generation=now.generation,
         profile=now.release.profile,
-        basis=mine,
+        service=service,
+        basis=_basis(now.release, service),
         started=started,
         metrics=told,
-        rows=calibration.compare(found, started, told, given, free),
-        predicted=unknown,
+        rows=calibration.compare(
+            found.answer, started, told, _given(serving), [one.free for one in rooms]
+        ),
+        predicted=found.unknown,
         freeze=freeze,
         why_not=why_not,
         throughput=measured.measured if measured is not None else (),
     )
 
 
-def _of_basis(store: Store, release: str, mine: basis.Basis) -> Results | None:
-    """What was measured of a release, where it holds for what runs now."""
-    found = read_results(store, release)
-    return None if found is None or basis.differences(found.basis, mine) else found
+def _given(serving: Serving) -> int | None:
+    """The bytes for contexts that the release fixes; None where the engine finds them."""
+    return serving.kv_cache_gib * GIB if serving.kv_cache_gib else serving.arguments.get(FROZEN)
 
 
-def _free_mib(serving: Serving) -> tuple[int | None, ...]:
-    """Of each GPU that the engine has; nothing on a processor."""
+def _cards(serving: Serving) -> tuple[Gpu, ...]:
+    """The GPUs that the engine has; none on a processor."""
     here = gpus.detect().gpus if serving.gpus else ()
-    return gpus.free_mib([here[index] for index in serving.gpus if index < len(here)])
+    return tuple(here[index] for index in serving.gpus if index < len(here))
 
 
-def _predict(
-    place: Workplace, store: Store, now: Current, version: str
-) -> tuple[Answer | None, str]:
-    """What `aibox fit` says of the weights in the box on the profile's hardware; or why nothing."""
-    serving, wanted = basis.serving_of(now.release), now.release.hardware
-    folder = store.layout.tree(now.generation) / "models" / serving.model
-    arguments = {STAGES: 1, **serving.arguments}
-    if serving.kv_cache_gib:
-        arguments[FROZEN] = serving.kv_cache_gib * GIB
-    plain = _RELEASE.match(version)
-    try:
-        known = catalogue.load(place.content.catalogue)
-        on = (
-            cards.of_profile(known, wanted, len(serving.gpus))
-            if wanted is not None and serving.gpus
-            else cards.Cards("the processor", 1, serving.memory_mib, None)
-        )
-        sources = question.Sources(known, release=plain[0] if plain else "")
-        adjust = question.Adjustment(arguments=tuple(arguments.items()))
-        return question.of_model(sources, str(folder), on, adjust), ""
-    except AiboxError as error:
-        return None, error.message
+def _rooms(cards: Sequence[Gpu], needed: Sequence[int | None]) -> tuple[Room, ...]:
+    free = gpus.free_mib(cards)
+    return tuple(
+        Room(None if mib is None else mib * MIB, most)
+        for mib, most in zip(free, needed, strict=True)
+    )
 
 
-def bench(place: Workplace, concurrencies: Sequence[int], *, quick: bool) -> Results:
-    """Measure the running engine at these concurrencies, and keep the result with its release.
+def _first(store: Store, release: Release, service: str) -> str:
+    """What to do before free memory tells anything: each engine on the GPUs has to be loaded.
 
-    The box goes on answering meanwhile, slower. Raises `BadUsage` (`no-engine`), `Failed`
-    (`engine-not-running`, `bench-…`, and what Docker raises).
+    Only what was asked since its start has shown how much an engine takes. Those that make vectors
+    have no load to be put on, so they only have to run.
     """
-    with _holding(place) as (store, now):
-        shapes = load.shapes(now.release.tuning, context_of(now.release), quick=quick)
-        asked = load.loads(shapes, concurrencies, quick=quick)
-        return keep(store, now, measure(place, now.release, asked, "bench"))
+    commands = []
+    for name in sorted({service, *basis.beside(release, service)}):
+        try:
+            since = container(name).container.started
+        except Failed:
+            commands.append("./aibox start")
+            continue
+        if name in basis.measurable(release):
+            measured = _of_basis(store, release, name)
+            if measured is None or measured.made.timestamp() < since:
+                commands.append(basis.typed("bench", name))
+    wanted = dict.fromkeys(commands)
+    return f"{', '.join(wanted)}, then again: {basis.typed('calibrate', service)}" if wanted else ""
 
 
-def context_of(release: Release) -> int | None:
+def _of_basis(store: Store, release: Release, service: str) -> Results | None:
+    """What was measured of an engine of a release, where it holds for what runs now."""
+    found = read_results(store, release.id, service)
+    if found is None or basis.differences(found.basis, _basis(release, service)):
+        return None
+    return found
+
+
+def bench(
+    place: Workplace,
+    concurrencies: Sequence[int] | None = None,
+    *,
+    quick: bool = False,
+    service: str = CHAT,
+) -> Results:
+    """Measure a running engine at these concurrencies, and keep the result with its release.
+
+    Without any they are the usual ones that it takes. The box goes on answering meanwhile, slower.
+    Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
+    `bench-…`, and what Docker raises).
+    """
+    with _holding(place, service) as (store, now):
+        shapes = load.shapes(now.release.tuning, context_of(now.release, service), quick=quick)
+        most = _number(now.release, service, QUEUE)
+        at_once = concurrencies or load.concurrencies(most, quick=quick)
+        asked = load.loads(shapes, at_once, quick=quick)
+        return keep(store, now, measure(place, now.release, asked, "bench", service), service)
+
+
+def context_of(release: Release, service: str = CHAT) -> int | None:
     """The longest request in tokens, None where the release leaves it to the model."""
-    found = basis.serving_of(release).arguments.get("max-model-len")
+    return _number(release, service, "max-model-len")
+
+
+def _number(release: Release, service: str, argument: str) -> int | None:
+    found = basis.serving_of(release, service).arguments.get(argument)
     return found if isinstance(found, int) and found > 0 else None
 
 
 def measure(
-    place: Workplace, release: Release, asked: Sequence[Load], step: str
+    place: Workplace, release: Release, asked: Sequence[Load], step: str, service: str = CHAT
 ) -> tuple[Measured, ...]:
-    """Put these loads on the engine, one after the other; raises as `bench`."""
-    engine, model = container(), basis.serving_of(release).model
+    """Put these loads on an engine, one after the other; raises as `bench`."""
+    engine, model = container(service), basis.serving_of(release, service).model
     return tuple(
         _measured(place, engine, model, one, f"{step} {number}/{len(asked)}")
         for number, one in enumerate(asked, start=1)
@@ -188,24 +220,32 @@ def _measured(
     return found
 
 
-def keep(store: Store, now: Current, measured: tuple[Measured, ...]) -> Results:
-    """Store what was measured of a generation with its release."""
+def keep(
+    store: Store, now: Current, measured: tuple[Measured, ...], service: str = CHAT
+) -> Results:
+    """Store what was measured of an engine of a generation with its release."""
     made = Results(
         version=results.VERSION,
         made=_now(),
         release=now.release.id,
         generation=now.generation,
         profile=now.release.profile,
-        basis=basis.of_release(now.release, hardware(basis.serving_of(now.release))),
+        service=service,
+        basis=_basis(now.release, service),
         measured=measured,
     )
-    _publish(store, _file_of(now.release.id), results.dump(made))
+    _publish(store, results_of(now.release.id, service), results.dump(made))
     return made
 
 
-def container() -> EngineContainer:
-    """The engine's container on this host; raises `Failed` (`engine-not-running`)."""
-    return EngineContainer.find(DockerEngine(), SERVICE, footing.key_of(SERVICE))
+def container(service: str = CHAT) -> EngineContainer:
+    """An engine's container on this host; raises `Failed` (`engine-not-running`)."""
+    return EngineContainer.find(DockerEngine(), service, footing.key_of(service))
+
+
+def _basis(release: Release, service: str) -> basis.Basis:
+    found = hardware(basis.serving_of(release, service))
+    return basis.of_release(release, service, found)
 
 
 def hardware(serving: Serving) -> tuple[str, ...]:
@@ -213,15 +253,15 @@ def hardware(serving: Serving) -> tuple[str, ...]:
     return basis.hardware(gpus.detect(), serving.gpus, os.cpu_count() or 1)
 
 
-def read_results(store: Store, release: str) -> Results | None:
-    """What was measured of a release on this box; None where nothing is, or is readable."""
-    data = _read(store.layout.root / _file_of(release))
+def read_results(store: Store, release: str, service: str = CHAT) -> Results | None:
+    """What was measured of an engine of a release on this box; None where nothing readable is."""
+    data = _read(store.layout.root / results_of(release, service))
     return None if data is None else results.parse(data)
 
 
-def read_calibration(store: Store) -> Calibration | None:
-    """The calibration of this box; None where there is none that can be read."""
-    path = store.layout.root / CALIBRATION
+def read_calibration(store: Store, service: str = CHAT) -> Calibration | None:
+    """The calibration of an engine of this box; None where there is none that can be read."""
+    path = store.layout.root / calibration_of(service)
     data = _read(path)
     try:
         return None if data is None else calibration.parse(data, str(path))
@@ -229,58 +269,76 @@ def read_calibration(store: Store) -> Calibration | None:
         return None
 
 
-def standing(store: Store, now: Current, found: tuple[str, ...] | None = None) -> str:
-    """Whether the calibration counts: `none`, `valid`, `stale: …`; "" without an engine.
+def standings(store: Store, now: Current) -> dict[str, str]:
+    """`standing` of each engine that can be measured, by its service; the hardware unseen."""
+    return {name: standing(store, now, name) for name in basis.measurable(now.release)}
+
+
+def standing(
+    store: Store, now: Current, service: str = CHAT, found: tuple[str, ...] | None = None
+) -> str:
+    """Whether a calibration counts: `none`, `valid, …`, `stale: …`; "" without such an engine.
 
     `found` is the hardware, None where it is not looked at.
     """
-    if SERVICE not in now.release.serving:
+    if service not in basis.measurable(now.release):
         return ""
-    held = read_calibration(store)
+    held = read_calibration(store, service)
     if held is None:
         return "none"
-    mine = basis.of_release(now.release, held.basis.hardware if found is None else found)
+    mine = basis.of_release(now.release, service, held.basis.hardware if found is None else found)
     other = calibration.stale(held, mine)
     return f"stale: {'; '.join(other)}" if other else f"valid, of {held.made:%Y-%m-%d}"
 
 
 def examine(store: Store, now: Current) -> tuple[Finding, ...]:
-    """The finding of `aibox doctor` about the calibration; none without an engine."""
-    if SERVICE not in now.release.serving:
-        return ()
-    told = standing(store, now, hardware(now.release.serving[SERVICE]))
-    return (
-        Finding(
-            check="calibration",
-            status=Status.WARN if told.startswith("stale") else Status.OK,
-            found=told,
-            expected="of the engine, the model and the hardware that run now, or none",
-            fix="measure it anew: ./aibox calibrate",
-        ),
+    """The findings of `aibox doctor` about calibrations: one for each engine that can have one."""
+    return tuple(_finding(store, now, name) for name in basis.measurable(now.release))
+
+
+def _finding(store: Store, now: Current, service: str) -> Finding:
+    told = standing(store, now, service, hardware(now.release.serving[service]))
+    return Finding(
+        check="calibration" if service == CHAT else f"calibration {service}",
+        status=Status.WARN if told.startswith("stale") else Status.OK,
+        found=told,
+        expected="of the engine, the model and the hardware that run now, or none",
+        fix=f"measure it anew: {basis.typed('calibrate', service)}",
     )
 
 
 def sweep(store: Store) -> None:
     """Remove the results of releases that no generation has any more."""
-    kept = {_file_of(store.release(number)).name for number in store.generations()}
+    releases = {store.release(number) for number in store.generations()}
+    kept = {results_of(one, name).name for one in releases for name in ENGINES}
     for path in sorted((store.layout.root / FOLDER).glob("bench-*.json")):
         if path.name not in kept:
             store.filesystem.unlink(path)
 
 
+def calibration_of(service: str) -> Path:
+    """The file with the calibration of an engine, below the box root."""
+    return FOLDER / f"calibration{_suffix(service)}.json"
+
+
+def results_of(release: str, service: str) -> Path:
+    """The file with what was measured of an engine of a release, below the box root."""
+    return FOLDER / f"bench{_suffix(service)}-{release}.json"
+
+
+def _suffix(service: str) -> str:
+    return "" if service == CHAT else f"-{service}"
+
+
 @contextmanager
-def _holding(place: Workplace) -> Iterator[tuple[Store, Current]]:
-    """The box with nobody else at work on it, and what it serves."""
+def _holding(place: Workplace, service: str) -> Iterator[tuple[Store, Current]]:
+    """The box with nobody else at work on it, and what it serves; this engine is measurable."""
     store = Store(place.root)
     require_current(store)
     with guard.hold(place.root):
         now = require_current(store)
-        basis.serving_of(now.release)
+        basis.serving_of(now.release, service)
         yield store, now
-
-
-def _file_of(release: str) -> Path:
-    return FOLDER / f"bench-{release}.json"
 
 
 def _publish(store: Store, name: Path, data: bytes) -> Path:

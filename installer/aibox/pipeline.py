@@ -462,8 +462,8 @@ def status(place: Workplace) -> reporting.Status:
     store = Store(place.root)
     now = current(store)
     services = runtime_of(place, store).services()
-    measured = measure.standing(store, now) if now else ""
-    return reporting.describe(store, now, services, _locked(place, now), calibration=measured)
+    measured = measure.standings(store, now) if now else {}
+    return reporting.describe(store, now, services, _locked(place, now), calibrations=measured)
 
 
 def _locked(place: Workplace, now: Current | None) -> Release | None:

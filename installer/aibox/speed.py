@@ -1,7 +1,8 @@
 """The gate's last question, where a release asks it: is it as fast as the one before it?
 
 Asked of an upgrade alone, after the golden questions, on the hardware of the last measurement of
-the release before. Only what was measured counts: where nothing is known the sentence says so.
+the release before, and of the engine `chat` alone. Only what was measured counts: where nothing is
+known the sentence says so.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from collections.abc import Callable
 from aibox import measure
 from aibox.box.store import Store
 from aibox.errors import AiboxError
-from aibox.measuring import results
-from aibox.measuring.basis import SERVICE
+from aibox.measuring import basis, results
+from aibox.measuring.basis import CHAT
 from aibox.measuring.load import Measured
 from aibox.plan import Current
 from aibox.prepare import Workplace, require_current
@@ -38,14 +39,15 @@ def guarded(place: Workplace, store: Store, gate: Callable[[], Verdict]) -> Call
 
 
 def _tell_of_calibration(place: Workplace, store: Store, now: Current) -> None:
-    told = measure.standing(store, now)
-    if told.startswith("stale"):
-        place.say("gate", f"the calibration counts no more ({told}); anew: ./aibox calibrate")
+    for service, told in measure.standings(store, now).items():
+        if told.startswith("stale"):
+            anew = basis.typed("calibrate", service)
+            place.say("gate", f"the calibration of {service} counts no more ({told}); anew: {anew}")
 
 
 def _judged(place: Workplace, store: Store, now: Current, verdict: Verdict) -> Verdict:
     policy = now.release.gate.throughput_policy
-    if policy is ThroughputPolicy.OFF or SERVICE not in now.release.serving:
+    if policy is ThroughputPolicy.OFF or CHAT not in now.release.serving:
         return verdict
     earlier = _release_before(store, now)
     if earlier is None:
@@ -78,10 +80,12 @@ def _compared(place: Workplace, store: Store, now: Current, before: Measured) ->
 
 def _before(store: Store, now: Current, release: str) -> tuple[Measured | None, str]:
     """What to hold it against; without it, why there is nothing."""
+    if CHAT not in basis.measurable(now.release):
+        return None, "only engines of the kind vllm are measured"
     known = measure.read_results(store, release)
     if known is None:
         return None, "the release before was not measured (aibox bench)"
-    if known.basis.hardware != measure.hardware(now.release.serving[SERVICE]):
+    if known.basis.hardware != measure.hardware(now.release.serving[CHAT]):
         return None, "the release before was measured on other hardware"
     found = results.to_repeat(known)
     if found is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
+
+from pydantic import Field
 
 from aibox import plan as plans
 from aibox.box.journal import Intent
@@ -12,6 +15,7 @@ from aibox.box.stalls import Stalls
 from aibox.box.stalls import read as read_stalls
 from aibox.box.store import Store
 from aibox.difference import Difference
+from aibox.measuring.basis import CHAT
 from aibox.plan import Current
 from aibox.record import Entry
 from aibox.release import Release
@@ -42,9 +46,9 @@ class Service(Model):
 class Status(Model):
     """The `status` contract. `differences` compares the release with models.lock.
 
-    `calibration` says whether that of the engine counts: `none`, `valid, …` or `stale: …`; "" in
-    a box without an engine of its own. `stalls` are engines that hung in the last day and were
-    started anew.
+    `calibrations` says of each engine that can be measured whether its calibration counts: `none`,
+    `valid, …` or `stale: …`; `calibration` is that of `chat`, "" without such an engine. `stalls`
+    are engines that hung in the last day and were started anew.
     """
 
     release: str
@@ -57,6 +61,7 @@ class Status(Model):
     last_gate: dict[str, Any] | None
     differences: tuple[Difference, ...]
     calibration: str = ""
+    calibrations: dict[str, str] = Field(default_factory=dict)
     stalls: tuple[Stalls, ...] = ()
 
 
@@ -66,10 +71,11 @@ def describe(
     services: tuple[ServiceStatus, ...],
     locked: Release | None,
     *,
-    calibration: str = "",
+    calibrations: Mapping[str, str] | None = None,
 ) -> Status:
     """Put the facts together; `locked` is what models.lock would install, None if unknown."""
     site = Site.model_validate(now.plan["site"]) if now else Site()
+    counts = dict(calibrations or {})
     return Status(
         release=now.release.id if now else "",
         generation=now.generation if now else None,
@@ -83,7 +89,8 @@ def describe(
         ),
         last_gate=last_gate(store.history.read().entries),
         differences=plans.compare_releases(now.release, locked) if now and locked else (),
-        calibration=calibration,
+        calibration=counts.get(CHAT, ""),
+        calibrations=counts,
         stalls=read_stalls(store.layout.root),
     )
 

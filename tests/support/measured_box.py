@@ -48,6 +48,23 @@ max-model-len = 16384
 max-num-seqs = 4
 """
 ON_GPU = CHAT.replace("kv_cache_gib = 1", "gpus = [0]")
+TWO_ON_GPU = ON_GPU.replace(
+    "[serving.chat.arguments]",
+    "[serving.chat.arguments]\ngpu-memory-utilization = 0.7\nkv-cache-memory-bytes = 42949672960",
+)
+SMALL_ON_GPU = """
+[serving.small]
+image = "vllm"
+model = "smaller"
+memory_mib = 6000
+gpus = [0]
+[serving.small.arguments]
+max-model-len = 4096
+max-num-seqs = 4
+max-num-queued-reqs = 8
+gpu-memory-utilization = 0.1
+kv-cache-memory-bytes = 1073741824
+"""
 HARDWARE = stack_examples.HARDWARE.replace("count = 2", "count = 1")
 CARD = Gpu(
     address="0000:01:00.0",
@@ -60,9 +77,10 @@ MACHINE = Machine(gpus=(CARD,), architecture="x86_64", memory_mib=24000)
 
 @dataclass
 class DoubleOfDocker:
-    """Docker with the engine's container. `written_per_s` is what its client measures.
+    """Docker with containers of engines. `written_per_s` is what their client measures.
 
-    `ends` are exit codes of the client, 0 once they are used up.
+    `ends` are exit codes of the client, 0 once they are used up; `services` are the engines that
+    run, `asked` the containers in which something was run.
     """
 
     log: str = CPU_LOG
@@ -71,18 +89,24 @@ class DoubleOfDocker:
     state: str = "running"
     started: float = 5.0
     ends: list[int] = field(default_factory=list)
+    services: tuple[str, ...] = ("chat",)
     commands: list[tuple[str, ...]] = field(default_factory=list)
+    asked: set[str] = field(default_factory=set)
     _result: str = ""
 
     def containers(self, _project: str) -> tuple[Container, ...]:
-        return (Container("c1", "chat", {}, "sha256:x", self.state, started=self.started),)
+        return tuple(
+            Container(f"of-{name}", name, {}, "sha256:x", self.state, started=self.started)
+            for name in self.services
+        )
 
     def log_since(self, _container: str, since: float, _most: int) -> str:
         assert since == self.started
         return self.log
 
-    def execute(self, _container: str, command: Sequence[str], _timeout_s: float) -> Ended:
+    def execute(self, container: str, command: Sequence[str], _timeout_s: float) -> Ended:
         words = tuple(command)
+        self.asked.add(container)
         self.commands.append(words)
         if words[0] == "python3":
             return Ended(0, self.metrics, "")
@@ -138,7 +162,11 @@ class MeasuredBox:
         store.initialise()
         files = hand_made_model.files()
         import_all(store, incoming(*files.values()), workers=1)
-        tree = {f"models/small/{name}": sha256(data) for name, data in files.items()}
+        tree = {
+            f"models/{model}/{name}": sha256(data)
+            for model in {"small", *(served.model for served in release.serving.values())}
+            for name, data in files.items()
+        }
         plan = json.dumps({"site": {}, "environment": None}).encode()
         return store.prepare_generation(release.manifest(), tree, {"plan.json": plan})
 
@@ -167,8 +195,16 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch, **docker: Any) -> Measured
     return made
 
 
+def with_router(text: str) -> str:
+    """A profile's text with what decides who answers, and the service of its small model."""
+    values = "".join(f"{name} = {value}\n" for name, value in stack_examples.ROUTER.items())
+    return text.replace("'chat'", "'chat', 'small'").replace("[tuning]\n", f"[tuning]\n{values}")
+
+
 def release(serving: str = CHAT, gate: str = "", hardware: str = "", **images: Any) -> Release:
     """A release with an engine; `gate` are more lines of its [gate]."""
     text = stack_examples.profile_text(serving, extra=hardware)
+    if "[serving.small]" in serving:
+        text = with_router(text)
     text = text.replace("question_deadline_s = 1.0\n", f"question_deadline_s = 1.0\n{gate}")
     return stack_examples.release(text, **images)

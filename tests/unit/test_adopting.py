@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import measured_box
 import stack_examples
 from aibox import adopting
 from aibox import content as contents
@@ -21,7 +23,7 @@ from aibox.measuring import basis, calibration
 from aibox.measuring.calibration import Calibration
 from aibox.measuring.metrics import Metrics
 from aibox.measuring.start_log import Started
-from measured_box import HARDWARE, ON_GPU
+from measured_box import HARDWARE, ON_GPU, SMALL_ON_GPU, TWO_ON_GPU
 
 CARDS = ("NVIDIA A100-SXM4-80GB, 81920 MiB",)
 TEXT = stack_examples.profile_text(ON_GPU, extra=HARDWARE)
@@ -35,7 +37,7 @@ def made(**changes: Any) -> Calibration:
         "release": "f" * 64,
         "generation": 1,
         "profile": "cpu",
-        "basis": basis.of_release(stack_examples.release(TEXT), CARDS),
+        "basis": basis.of_release(stack_examples.release(TEXT), "chat", CARDS),
         "started": Started(engine="0.32.0"),
         "metrics": Metrics(),
         "rows": (),
@@ -98,7 +100,9 @@ def test_a_lock_that_fails_leaves_the_profile_as_it_was(project: Content) -> Non
     [
         ({"freeze": None, "why_not": "the log does not say"}, "calibration-freezes-nothing"),
         ({"profile": "absent"}, "profile-unknown"),
-        ({"version": 2}, "calibration-too-new"),
+        ({"version": 3}, "calibration-too-new"),
+        ({"service": "small"}, "calibration-stale"),
+        ({"service": "embedding"}, "calibration-stale"),
         ({"basis": made().basis.model_copy(update={"engine": "0" * 64})}, "calibration-stale"),
         ({"basis": made().basis.model_copy(update={"model": "0" * 64})}, "calibration-stale"),
         ({"basis": made().basis.model_copy(update={"arguments": {}})}, "calibration-stale"),
@@ -125,15 +129,55 @@ def test_a_profile_without_a_place_for_it_is_told_what_to_write(project: Content
     assert "kv-cache-memory-bytes = 29407858586" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    "path", [one for one in PROJECT if "serving" in one.read_text()], ids=lambda one: one.stem
-)
-def test_every_profile_of_the_project_has_a_place_for_it(path: Path) -> None:
+SERVED = [
+    (path, service)
+    for path in PROJECT
+    for service in ("chat", "small")
+    if f"[serving.{service}]" in path.read_text()
+]
+
+
+@pytest.mark.parametrize(("path", "service"), SERVED, ids=lambda one: getattr(one, "stem", one))
+def test_every_profile_of_the_project_has_a_place_for_it(path: Path, service: str) -> None:
     text = path.read_text()
-    before, after = tomllib.loads(text), tomllib.loads(adopting.edited(text, made()))
-    assert after["serving"]["chat"]["arguments"].pop("kv-cache-memory-bytes") == 29_407_858_586
-    before["serving"]["chat"]["arguments"].pop("kv-cache-memory-bytes", None)
+    taken_in = adopting.edited(text, made(service=service))
+    before, after = tomllib.loads(text), tomllib.loads(taken_in)
+    assert after["serving"][service]["arguments"].pop("kv-cache-memory-bytes") == 29_407_858_586
+    before["serving"][service]["arguments"].pop("kv-cache-memory-bytes", None)
     assert after == before
+
+
+def test_that_of_a_small_model_goes_to_the_small_model(project: Content) -> None:
+    text = stack_examples.profile_text(TWO_ON_GPU + SMALL_ON_GPU, extra=HARDWARE)
+    text = measured_box.with_router(text)
+    (project.profiles / "cpu.toml").write_text(text)
+    project.lockfile.write_text(locks.dump(stack_examples.lock(stack_examples.profile(text))))
+    mine = basis.of_release(stack_examples.release(text), "small", CARDS)
+    with adopting.adopted(project, file_of(project, made(service="small", basis=mine))):
+        pass
+    serving = stack_examples.profile(profile_of(project)).serving
+    frozen = {name: one.arguments["kv-cache-memory-bytes"] for name, one in serving.items()}
+    assert frozen == {"chat": 40 << 30, "small": 29_407_858_586}
+    # Both were measured beside each other: the memory that is free can be given away once.
+    chat = basis.of_release(stack_examples.release(text), "chat", CARDS)
+    of_both = stack_examples.lock(stack_examples.profile(profile_of(project)))
+    project.lockfile.write_text(locks.dump(of_both))
+    with (
+        pytest.raises(BadUsage, match="of small on the same GPUs") as caught,
+        adopting.adopted(project, file_of(project, made(basis=chat))),
+    ):
+        pass
+    assert caught.value.reference == "calibration-stale"
+
+
+def test_one_of_before_is_of_the_engine_that_everybody_asks(project: Content) -> None:
+    told = json.loads(calibration.dump(made(version=1)))
+    del told["service"], told["basis"]["beside"]
+    file = project.root / "calibration.json"
+    file.write_text(json.dumps(told))
+    with adopting.adopted(project, file):
+        pass
+    assert "kv-cache-memory-bytes = 29407858586" in profile_of(project)
 
 
 def test_a_file_that_is_not_there_is_wrong_usage(project: Content) -> None:

@@ -12,6 +12,7 @@ import measured_box
 import pin_examples
 from aibox import measure
 from aibox.errors import BadUsage, Failed
+from aibox.fit import question
 from aibox.measuring import calibration
 from aibox.measuring.load import Kind
 from aibox.preflight import Status
@@ -95,7 +96,7 @@ def test_a_model_that_nobody_can_compute_is_measured_all_the_same(
     def refuses(*_: object) -> None:
         raise BadUsage("x", "nobody knows it", hint="./aibox fit", fault=measure.Fault.US)
 
-    monkeypatch.setattr(measure.question, "of_model", refuses)
+    monkeypatch.setattr(question, "of_model", refuses)
     box.serve(release())
     found = measure.calibrate(box.place).calibration
     assert found.predicted == "nobody knows it"

@@ -10,10 +10,19 @@ import pytest
 
 import measured_box
 from aibox import measure, speed
+from aibox.engine_kinds import KindName
 from aibox.measuring import results
 from aibox.record import Result
 from aibox.verdict import Verdict
-from measured_box import CARD, HARDWARE, ON_GPU, MeasuredBox, release
+from measured_box import (
+    CARD,
+    HARDWARE,
+    ON_GPU,
+    SMALL_ON_GPU,
+    TWO_ON_GPU,
+    MeasuredBox,
+    release,
+)
 
 BAD = Verdict(passed=False, reason="it cites another document")
 
@@ -160,7 +169,31 @@ def test_an_engine_that_answers_nobody_under_load_is_too_slow(
 def test_another_engine_is_told_to_end_the_calibration(box: MeasuredBox) -> None:
     measure.calibrate(box.place)
     upgrade(box, "", vllm={"digest": "9" * 64})
-    assert any("the calibration counts no more" in line for line in box.said)
+    assert any("the calibration of chat counts no more" in line for line in box.said)
+
+
+def test_an_engine_of_another_kind_is_not_compared(box: MeasuredBox) -> None:
+    made = release(gate=asks("roll-back"))
+    other = made.serving["chat"].model_copy(update={"kind": KindName.NIM})
+    made = made.model_copy(update={"serving": {"chat": other}})
+    box.serve(made, speed.guarded(box.place, box.store, lambda: measured_box.GOOD))
+    assert (box.store.current(), box.docker.benched) == (2, [])
+    assert verdict(box).throughput == (
+        "throughput not compared: only engines of the kind vllm are measured"
+    )
+
+
+def test_a_small_model_is_not_asked_how_fast_it_is(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box = measured_box.make(place / "two", monkeypatch, services=("chat", "small"))
+    serving = TWO_ON_GPU + SMALL_ON_GPU
+    box.serve(release(serving, hardware=HARDWARE))
+    for service in ("chat", "small"):
+        measure.bench(box.place, [1], quick=True, service=service)
+    box.docker.asked.clear()
+    upgrade(box, asks("warn"), serving=serving, hardware=HARDWARE)
+    assert box.docker.asked == {"of-chat"}
 
 
 def test_one_that_cannot_be_read_is_none(box: MeasuredBox) -> None:

@@ -1,4 +1,4 @@
-"""`aibox bench`: how fast the running engine answers, by its makers' own benchmark client."""
+"""`aibox bench`: how fast a running engine answers, by its makers' own benchmark client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.cli.workplace import workplace
 from aibox.errors import BadUsage, Fault
-from aibox.measuring import load
+from aibox.measuring.basis import CHAT
 from aibox.measuring.load import Measured
 
 _MOST = 1024
@@ -27,19 +27,25 @@ Concurrency = Annotated[
 Quick = Annotated[
     bool, typer.Option("--quick", help="Shorter texts and fewer requests, for a small box.")
 ]
+Service = Annotated[str, typer.Option("--service", help="Which engine.")]
 
 
-def bench(concurrency: Concurrency = None, quick: Quick = False, as_json: AsJson = False) -> None:
-    """Measure the running engine under load, and keep the result with its release."""
-    default = load.QUICK if quick else load.CONCURRENCIES
-    many = _numbers(concurrency) if concurrency is not None else default
+def bench(
+    concurrency: Concurrency = None,
+    quick: Quick = False,
+    service: Service = CHAT,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a running engine under load, and keep the result with its release."""
+    many = _numbers(concurrency) if concurrency is not None else None
     with show.progress() as report:
-        found = measure.bench(workplace(report), many, quick=quick)
+        found = measure.bench(workplace(report), many, quick=quick, service=service)
     if as_json:
         show.data(found.model_dump(mode="json"))
         return
     show.table([row(one) for one in found.measured], _COLUMNS)
-    show.note(f"kept with release {found.release[:12]}; on {', '.join(found.basis.hardware)}")
+    where = f"{found.service} on {', '.join(found.basis.hardware)}"
+    show.note(f"{where}; kept with release {found.release[:12]}")
 
 
 def row(one: Measured) -> dict[str, object]:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
+
+import typer
 
 from aibox import measure
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.cli.workplace import workplace
 from aibox.measure import Calibrated
+from aibox.measuring import basis
+from aibox.measuring.basis import CHAT
 from aibox.measuring.calibration import Calibration, Row
 
+Service = Annotated[str, typer.Option("--service", help="Which engine.")]
 
-def calibrate(as_json: AsJson = False) -> None:
-    """Compare the engine's start with what was computed, and keep what it would freeze."""
+
+def calibrate(service: Service = CHAT, as_json: AsJson = False) -> None:
+    """Compare an engine's start with what was computed, and keep what it would freeze."""
     with show.progress() as report:
-        done = measure.calibrate(workplace(report))
+        done = measure.calibrate(workplace(report), service)
     if as_json:
         told = {**done.calibration.model_dump(mode="json"), "file": str(done.path)}
         show.data({**told, "was_stale": list(done.was_stale)})
@@ -28,14 +35,15 @@ def _lines(done: Calibrated) -> Iterator[str]:
     found = done.calibration
     if done.was_stale:
         yield f"the calibration before this one counted no more: {'; '.join(done.was_stale)}"
-    yield f"engine      vLLM {found.started.engine or 'of unknown version'}"
+    yield f"engine      {found.service}, vLLM {found.started.engine or 'of unknown version'}"
     yield f"hardware    {', '.join(found.basis.hardware)}"
     if found.predicted:
         yield f"computed    nothing: {found.predicted}"
     yield from (f"  {line}" for line in map(_row, found.rows))
     yield _freeze(found)
     if not found.throughput:
-        yield "throughput  not measured for this engine yet: ./aibox bench"
+        bench = basis.typed("bench", found.service)
+        yield f"throughput  not measured for this engine yet: {bench}"
     yield f"kept in     {done.path}"
 
 

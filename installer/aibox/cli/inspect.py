@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from aibox import pipeline
@@ -26,6 +27,7 @@ from aibox.cli.options import (
 )
 from aibox.cli.workplace import workplace
 from aibox.errors import Failed, Fault
+from aibox.measuring.basis import CHAT
 from aibox.preflight import Finding
 from aibox.prepare import Wish, site_of
 from aibox.receiving import Terms
@@ -139,8 +141,8 @@ def status(inventory: HostsInventory = None, as_json: AsJson = False) -> None:
         )
         if told := found.last_gate.get("throughput"):
             show.text(f"            {told}")
-    if found.calibration:
-        show.text(f"calibration {found.calibration}")
+    for line in _calibrations(found.calibrations):
+        show.text(line)
     for one in found.stalls:
         show.text(f"stalled     {one.service}: {one.times} times in 24 hours, last at {one.last}")
     for item in found.differences:
@@ -150,6 +152,13 @@ def status(inventory: HostsInventory = None, as_json: AsJson = False) -> None:
         [{**row, "uptime": f"{row['uptime_s']:.0f} s"} for row in rows],
         ("name", "state", "pid", "uptime", "restarts"),
     )
+
+
+def _calibrations(found: Mapping[str, str]) -> Iterator[str]:
+    """A line for each engine; that which people wait for goes without its name."""
+    for number, (service, told) in enumerate(found.items()):
+        label = "" if number else "calibration"
+        yield f"{label:<11} {'' if service == CHAT else f'{service}: '}{told}"
 
 
 def health(as_json: AsJson = False) -> None:

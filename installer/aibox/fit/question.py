@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,7 +82,9 @@ def of_profile(sources: Sources, profile: Profile, adjust: Adjustment) -> dict[s
         for service, item in sorted(profile.serving.items())
     }
     return {
-        service: answers.answer(subject, replace(ask, neighbours=_sharing(profile, asks, service)))
+        service: answers.answer(
+            subject, replace(ask, neighbours=fullest(beside(profile.serving, asks, service)))
+        )
         for service, (subject, ask) in asks.items()
     }
 
@@ -165,16 +167,20 @@ def _cards_of(sources: Sources, profile: Profile, item: Serving) -> Cards:
     return gpus.of_profile(sources.catalogue, profile.hardware, len(item.gpus))
 
 
-def _sharing(
-    profile: Profile, asks: dict[str, tuple[Subject, Ask]], service: str
-) -> tuple[Neighbour, ...]:
-    """The engines beside this one on that of its GPUs where they take most: that one decides."""
-    taking = {name: _taking(name, *asks[name]) for name in profile.serving if name != service}
-    beside = [
-        tuple(one for name, one in taking.items() if index in profile.serving[name].gpus)
-        for index in profile.serving[service].gpus
-    ]
-    return max(beside, key=lambda found: sum(one.high for one in found), default=())
+def beside(
+    serving: Mapping[str, Serving], asks: Mapping[str, tuple[Subject, Ask]], service: str
+) -> tuple[tuple[Neighbour, ...], ...]:
+    """The other engines on each of this one's GPUs; `asks` has every service of `serving`."""
+    taking = {name: _taking(name, *asks[name]) for name in serving if name != service}
+    return tuple(
+        tuple(one for name, one in taking.items() if index in serving[name].gpus)
+        for index in serving[service].gpus
+    )
+
+
+def fullest(found: Sequence[tuple[Neighbour, ...]]) -> tuple[Neighbour, ...]:
+    """The engines on that of some GPUs where they take most: that one decides."""
+    return max(found, key=lambda beside: sum(one.high for one in beside), default=())
 
 
 def _taking(name: str, subject: Subject, ask: Ask) -> Neighbour:

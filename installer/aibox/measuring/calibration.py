@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import AwareDatetime, ValidationError
 
@@ -15,13 +16,15 @@ from aibox.errors import BadUsage, Fault
 from aibox.fit import answer as answers
 from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB
-from aibox.measuring.basis import FROZEN, Basis, differences
+from aibox.measuring.basis import CHAT, Basis, differences
 from aibox.measuring.load import Measured
 from aibox.measuring.metrics import Metrics
 from aibox.measuring.start_log import Started
-from aibox.schema import Model
+from aibox.schema import Model, Name
+from aibox.serving import FROZEN
 
-VERSION = 1
+VERSION = 2
+"""Of version 1 each file is of the engine `chat`, and names none."""
 SPARE = GIB
 """Bytes of each GPU that stay free: drivers and neighbours on the card differ from day to day."""
 _ROUNDING = 0.012
@@ -43,11 +46,23 @@ class Row(Model):
     within: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes of one GPU: what nobody holds of it, and how much of that engines beside need.
+
+    They need it to start, for their share of the card is more than they hold. None is unknown.
+    """
+
+    free: int | None
+    needed: int | None = 0
+
+
 class Calibration(Model):
     """The file. `freeze` are the bytes per GPU for `kv-cache-memory-bytes`, None with `why_not`.
 
-    `predicted` says why nothing was computed, "" when it was. `throughput` is what the last
-    `aibox bench` of the same basis measured; nothing where there was none.
+    `service` is the engine that it is of. `predicted` says why nothing was computed, "" when it
+    was. `throughput` is what the last `aibox bench` of the same basis measured; nothing where there
+    was none.
     """
 
     version: int
@@ -55,6 +70,7 @@ class Calibration(Model):
     release: str
     generation: int
     profile: str
+    service: Name = CHAT
     basis: Basis
     started: Started
     metrics: Metrics
@@ -128,34 +144,39 @@ def _bytes(gib: float | None) -> int | None:
 
 
 def to_freeze(
-    started: Started, *, gpus: bool, frozen: int | None, free: Sequence[int | None] | None
+    started: Started, *, gpus: bool, frozen: int | None, rooms: Sequence[Room], first: str = ""
 ) -> tuple[int | None, str]:
     """The bytes per GPU to freeze for contexts; without any, why not.
 
     `frozen` is what the release fixes already: the engine measures nothing then, and what stays
-    `free` of each GPU (bytes) under load decides; None when there was no load since the start.
+    free of each GPU under load decides. `first` are the commands that have to come before, because
+    not every engine on the GPUs has been under load since its start; "" when each has.
     """
     if not gpus:
         return None, "on a processor the profile's kv_cache_gib fixes the memory already"
     if frozen is not None:
-        return _from_what_is_free(frozen, free)
+        return _from_what_is_free(frozen, rooms, first)
     if started.suggested is None or started.suggested <= 0:
         return None, "the engine's log does not say what it would freeze"
     return started.suggested, ""
 
 
-def _from_what_is_free(frozen: int, free: Sequence[int | None] | None) -> tuple[int | None, str]:
-    if free is None:
+def _from_what_is_free(frozen: int, rooms: Sequence[Room], first: str) -> tuple[int | None, str]:
+    if first:
         return None, (
             f"the release fixes {FROZEN} = {frozen}, so the engine measured nothing itself; what "
-            "stays free under load tells more: ./aibox bench, then again: ./aibox calibrate"
+            f"stays free under load tells more: {first}"
         )
-    known = [one for one in free if one is not None]
-    if len(known) < len(free) or not known:
+    known = [(one.free, one.needed) for one in rooms if one.free is not None]
+    if len(known) < len(rooms) or not known:
         return None, "the driver does not say what stays free of each GPU"
-    found = (frozen + min(known) - SPARE) // _STEP * _STEP
+    spare = [free - max(SPARE, needed) for free, needed in known if needed is not None]
+    if len(spare) < len(known):
+        return None, "what the engines on the same GPUs need at their start could not be computed"
+    found = (frozen + min(spare)) // _STEP * _STEP
     if found <= 0:
-        return None, f"nothing is left for contexts: of a GPU only {min(known)} bytes stay free"
+        least = min(free for free, _ in known)
+        return None, f"nothing is left for contexts: of a GPU only {least} bytes stay free"
     if abs(found - frozen) <= _SAME * frozen:
         return None, f"{FROZEN} = {frozen} of the release is what fits"
     return found, ""

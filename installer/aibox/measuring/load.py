@@ -108,14 +108,20 @@ def shapes(tuning: Tuning, context: int | None, *, quick: bool = False) -> tuple
     )
 
 
+def concurrencies(most: int | None, *, quick: bool = False) -> tuple[int, ...]:
+    """How many ask at once where nobody says; no more than the engine takes at once (`most`)."""
+    wanted = QUICK if quick else CONCURRENCIES
+    return tuple(many for many in wanted if most is None or many <= most) or (1,)
+
+
 def loads(
-    found: Sequence[Shape], concurrencies: Sequence[int], *, quick: bool = False
+    found: Sequence[Shape], at_once: Sequence[int], *, quick: bool = False
 ) -> tuple[Load, ...]:
     """Every shape at every concurrency, few at once first."""
     return tuple(
         Load(shape=shape, concurrency=many, requests=_requests(many, quick=quick))
         for shape in found
-        for many in concurrencies
+        for many in at_once
     )
 
 

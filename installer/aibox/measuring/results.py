@@ -1,4 +1,4 @@
-"""The results of `aibox bench`, one file for each release, and what an upgrade may lose of them."""
+"""The results of `aibox bench`, one file for an engine of a release; what an upgrade may lose."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import json
 
 from pydantic import AwareDatetime, ValidationError
 
-from aibox.measuring.basis import Basis
+from aibox.measuring.basis import CHAT, Basis
 from aibox.measuring.load import Kind, Measured
-from aibox.schema import Model
+from aibox.schema import Model, Name
 
-VERSION = 1
+VERSION = 2
+"""Of version 1 each file is of the engine `chat`, and names none."""
 MOST_AT_ONCE = 16
 """A gate asks the load with so many requests at once at most: the box waits for it."""
 
 
 class Results(Model):
-    """What was measured of one release on one hardware."""
+    """What was measured of one engine of a release on one hardware."""
 
     version: int
     made: AwareDatetime
     release: str
     generation: int
     profile: str
+    service: Name = CHAT
     basis: Basis
     measured: tuple[Measured, ...]
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import measured_box
-from aibox import measure
+from aibox import measure, pipeline
+from boxes import RuntimeDouble
 from measured_box import MeasuredBox, release
 
 Types = Callable[..., Any]
@@ -65,7 +66,7 @@ def test_a_calibration_says_what_is_as_computed(types: Types, box: MeasuredBox) 
     out = types("calibrate").out
     assert "tokens of context: computed 524,288, measured 524,288  as computed" in out
     assert "to freeze   nothing: on a processor" in out
-    assert str(box.root / measure.CALIBRATION) in out
+    assert str(box.root / measure.calibration_of("chat")) in out
     told = types("calibrate", "--json").json
     assert set(told) >= {"basis", "rows", "freeze", "why_not", "file", "was_stale", "throughput"}
 
@@ -76,6 +77,36 @@ def test_one_that_counts_no_more_is_said(types: Types, box: MeasuredBox) -> None
     ended = types("calibrate")
     assert "the calibration before this one counted no more: the engine is another" in ended.out
     assert types("calibrate", "--json").json["was_stale"] == []
+
+
+@pytest.fixture
+def two(place: Path, monkeypatch: pytest.MonkeyPatch) -> MeasuredBox:
+    """A box with a large and a small model on one card."""
+    made = measured_box.make(place / "box", monkeypatch, services=("chat", "small"), metrics="")
+    monkeypatch.setattr(pipeline, "runtime_of", lambda where, _store: RuntimeDouble(where.root))
+    serving = measured_box.TWO_ON_GPU + measured_box.SMALL_ON_GPU
+    made.serve(release(serving, hardware=measured_box.HARDWARE))
+    return made
+
+
+def test_an_engine_is_measured_by_its_name(types: Types, two: MeasuredBox) -> None:
+    told = types("bench", "--service", "small", "--quick", "--json").json
+    assert (told["service"], two.docker.asked) == ("small", {"of-small"})
+    told = types("calibrate", "--service", "small", "--json").json
+    assert (told["service"], Path(told["file"]).name) == ("small", "calibration-small.json")
+    assert types("calibrate", "--json").json["service"] == "chat"
+    assert types("calibrate", "--service", "small").out.startswith("engine      small, vLLM")
+    ended = types("bench", "--service", "embedding", "--json")
+    assert (ended.code, ended.json["context"]) == (2, "can be measured: chat, small")
+
+
+def test_status_has_a_line_for_each_engine(types: Types, two: MeasuredBox) -> None:
+    types("calibrate", "--service", "small")
+    lines = types("status").out.splitlines()
+    start = lines.index("calibration none")
+    assert lines[start + 1].startswith("            small: valid, of 20")
+    told = types("status", "--json").json
+    assert told["calibration"] == told["calibrations"]["chat"] == "none"
 
 
 def test_something_is_said_every_five_seconds(

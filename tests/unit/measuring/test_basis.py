@@ -8,7 +8,7 @@ import pytest
 
 from aibox.hardware import Gpu, Machine
 from aibox.measuring import basis
-from measured_box import CARD, CHAT, HARDWARE, MACHINE, ON_GPU, release
+from measured_box import CARD, CHAT, HARDWARE, MACHINE, ON_GPU, SMALL_ON_GPU, TWO_ON_GPU, release
 
 CARDS = basis.hardware(MACHINE, [0], 2)
 
@@ -19,13 +19,26 @@ def test_another_prompt_or_tuning_leaves_it() -> None:
         update={"golden": (), "tuning": was.tuning.model_copy(update={"top_k": 9})}
     )
     assert was.id != now.id
-    assert basis.differences(basis.of_release(was, CARDS), basis.of_release(now, CARDS)) == ()
+    assert (
+        basis.differences(
+            basis.of_release(was, "chat", CARDS), basis.of_release(now, "chat", CARDS)
+        )
+        == ()
+    )
 
 
 def test_what_a_calibration_freezes_leaves_it() -> None:
     was = release(ON_GPU, hardware=HARDWARE)
     now = release(ON_GPU + "kv-cache-memory-bytes = 5\n", hardware=HARDWARE)
-    assert basis.of_release(was, CARDS) == basis.of_release(now, CARDS)
+    assert basis.of_release(was, "chat", CARDS) == basis.of_release(now, "chat", CARDS)
+
+
+def test_only_engines_on_the_same_gpus_are_beside_one_another() -> None:
+    made = release(TWO_ON_GPU + SMALL_ON_GPU, hardware=HARDWARE)
+    assert basis.beside(made, "chat") == ("small",)
+    assert basis.of_release(made, "chat", CARDS).beside == {"small": 1 << 30}
+    assert basis.of_release(made, "small", CARDS).beside == {"chat": 40 << 30}
+    assert basis.of_release(release(), "chat", CARDS).beside == {}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +51,9 @@ def test_what_a_calibration_freezes_leaves_it() -> None:
 )
 def test_another_engine_or_argument_ends_it(text: str, images: dict[str, Any], told: str) -> None:
     was, now = release(), release(text, **images)
-    (difference,) = basis.differences(basis.of_release(was, CARDS), basis.of_release(now, CARDS))
+    (difference,) = basis.differences(
+        basis.of_release(was, "chat", CARDS), basis.of_release(now, "chat", CARDS)
+    )
     assert told in difference
 
 

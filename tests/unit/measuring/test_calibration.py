@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aibox.measuring import calibration
+from aibox.measuring.calibration import Room
 from aibox.measuring.metrics import Metrics
 from aibox.measuring.start_log import Started
 
@@ -27,7 +30,9 @@ def test_only_what_the_engine_itself_said_is_proposed(
     gpus: bool, frozen: int | None, suggested: int | None, freeze: int | None, why: str
 ) -> None:
     started = Started(suggested=suggested)
-    found, why_not = calibration.to_freeze(started, gpus=gpus, frozen=frozen, free=None)
+    found, why_not = calibration.to_freeze(
+        started, gpus=gpus, frozen=frozen, rooms=[Room(1 << 40)], first="./aibox bench"
+    )
     assert found == freeze
     assert why in why_not
     assert bool(why_not) == (freeze is None)
@@ -43,11 +48,25 @@ def test_without_a_computation_nothing_is_judged(
     assert all(row.within is None and row.low is None for row in rows)
 
 
-@given(st.integers(1, 10**12), st.lists(st.integers(0, 10**11), min_size=1, max_size=8))
-def test_a_gpu_keeps_its_spare_whatever_is_proposed(frozen: int, free: list[int]) -> None:
-    found, why_not = calibration.to_freeze(Started(), gpus=True, frozen=frozen, free=free)
+def test_what_engines_beside_need_has_to_be_known() -> None:
+    rooms = [Room(5 << 30, 0), Room(5 << 30, None)]
+    found, why_not = calibration.to_freeze(Started(), gpus=True, frozen=1 << 30, rooms=rooms)
+    assert (found, "could not be computed" in why_not) == (None, True)
+
+
+@given(
+    st.integers(1, 10**12),
+    st.lists(st.integers(0, 10**11), min_size=1, max_size=8),
+    st.lists(st.integers(0, 10**10), min_size=1, max_size=8),
+)
+def test_a_gpu_keeps_its_spare_and_what_others_need_whatever_is_proposed(
+    frozen: int, free: list[int], needed: list[int]
+) -> None:
+    rooms = [Room(*one) for one in zip(free, cycle(needed), strict=False)]
+    found, why_not = calibration.to_freeze(Started(), gpus=True, frozen=frozen, rooms=rooms)
     if found is None:
         assert why_not
     else:
-        left = min(free) - (found - frozen)
-        assert calibration.SPARE <= left < calibration.SPARE + (64 << 20)
+        kept = [max(calibration.SPARE, need) for _, need in zip(free, cycle(needed), strict=False)]
+        left = [one - (found - frozen) - keep for one, keep in zip(free, kept, strict=True)]
+        assert 0 <= min(left) < 64 << 20

@@ -50,6 +50,16 @@ def test_every_request_fits_the_context(
         assert shape.longest <= context
 
 
+@given(st.none() | st.integers(1, 1024), st.booleans())
+def test_nobody_is_measured_to_be_refused(most: int | None, quick: bool) -> None:
+    found = load.concurrencies(most, quick=quick)
+    usual = load.QUICK if quick else load.CONCURRENCIES
+    assert found == usual[: len(found)]
+    assert found
+    assert most is None or found[-1] <= most
+    assert len(found) == len(usual) or usual[len(found)] > (most or 0)
+
+
 @given(st.integers(1, 1024), st.booleans())
 def test_passages_are_asked_about_in_whole_sets(many: int, quick: bool) -> None:
     (one,) = load.loads([SHARED], [many], quick=quick)

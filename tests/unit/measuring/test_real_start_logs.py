@@ -15,6 +15,7 @@ from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB
 from aibox.fit.question import Adjustment, Sources
 from aibox.measuring import calibration, metrics, start_log
+from aibox.measuring.calibration import Room
 from aibox.measuring.metrics import Metrics
 from aibox.measuring.start_log import Started
 
@@ -79,7 +80,7 @@ def test_a_calibration_of_a_real_start_finds_every_value_as_computed(name: str) 
     ("name", "bytes_"), [*zip(SERVED, (119_676_857_959, 120_217_964_135), strict=True)]
 )
 def test_what_it_proposes_to_freeze_are_the_engines_own_words(name: str, bytes_: int) -> None:
-    freeze, why_not = calibration.to_freeze(started(name), gpus=True, frozen=None, free=None)
+    freeze, why_not = calibration.to_freeze(started(name), gpus=True, frozen=None, rooms=())
     assert (freeze, why_not) == (bytes_, "")
 
 
@@ -89,7 +90,7 @@ def test_what_stays_free_of_a_card_with_fixed_memory_is_proposed_too() -> None:
         started("llama-3.3-70b-fp8-frozen"),
         gpus=True,
         frozen=51_808_043_008,
-        free=(16_804_413_440,),
+        rooms=[Room(16_804_413_440)],
     )
     assert freeze is not None
     assert 51_808_043_008 < freeze < 51_808_043_008 + 16_804_413_440

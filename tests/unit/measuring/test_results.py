@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 
 import pytest
 from hypothesis import given
@@ -55,7 +56,15 @@ def test_a_file_that_is_no_result_is_none(data: bytes) -> None:
 
 
 def test_a_result_of_a_newer_program_is_none() -> None:
-    assert results.parse(results.dump(of().model_copy(update={"version": 2}))) is None
+    assert results.parse(results.dump(of().model_copy(update={"version": 3}))) is None
+
+
+def test_a_result_of_before_is_of_the_engine_that_everybody_asks() -> None:
+    told = json.loads(results.dump(of()))
+    del told["service"], told["basis"]["beside"]
+    found = results.parse(json.dumps(told).encode())
+    assert found is not None
+    assert (found.version, found.service, found.basis.beside) == (1, "chat", None)
 
 
 @pytest.mark.parametrize(
