@@ -6,31 +6,35 @@ import shutil
 
 import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 import code_sizes
+
+# They install from one medium, which takes minutes to make.
+SERVERS = {
+    "tests/e2e/test_server.py",
+    "tests/e2e/test_server_faults.py",
+    "tests/e2e/test_several_hosts.py",
+}
 
 # No test is timed: on a busy machine the same code takes many times as long.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what cannot run here, and divide the journeys over the test processes."""
-    _skip_without_browser(items)
-    if getattr(config.option, "loadgroup", False):
-        _group_by_file(items)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """Journeys at the same time: a file of them in one process, and files that share as well."""
+    return _Journeys(config, log) if config.getoption("dist") == "loadfile" else None
 
 
-def _group_by_file(items: list[pytest.Item]) -> None:
-    """Fixtures of a file are made once; files that share more say so, and begin: they are long."""
-    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+class _Journeys(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "servers" if file in SERVERS else file
 
 
-def _skip_without_browser(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip browser tests where there is no browser, and say so."""
     missing = [name for name in ("chromium", "chromedriver") if shutil.which(name) is None]
     if not missing:

@@ -26,8 +26,6 @@ from .systemd_host import docker
 
 pytestmark = [
     pytest.mark.e2e,
-    # They install from one medium, which takes minutes to make.
-    pytest.mark.xdist_group("server"),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(REASON), reason=REASON),
 ]

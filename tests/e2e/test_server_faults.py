@@ -24,8 +24,6 @@ from .systemd_host import DOCKER, docker
 
 pytestmark = [
     pytest.mark.e2e,
-    # They install from one medium, which takes minutes to make.
-    pytest.mark.xdist_group("server"),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(REASON), reason=REASON),
 ]

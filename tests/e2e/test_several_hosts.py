@@ -31,8 +31,6 @@ WHY_NOT = REASON or (
 )
 pytestmark = [
     pytest.mark.e2e,
-    # They install from one medium, which takes minutes to make.
-    pytest.mark.xdist_group("server"),
     pytest.mark.timeout(2400),
     pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT),
 ]
