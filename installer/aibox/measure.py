@@ -81,9 +81,10 @@ def _calibration(
     place.say("calibrate", "computing what aibox fit says of it")
     serving = basis.serving_of(now.release, service)
     cards = _cards(serving)
+    models = store.layout.tree(now.generation) / "models"
     found = computed.of_release(
         place.content.catalogue,
-        store.layout.tree(now.generation) / "models",
+        models,
         now.release,
         service,
         started.engine,
@@ -91,13 +92,9 @@ def _calibration(
     )
     rooms = _rooms(cards, found.needed)
     measured = _of_basis(store, now.release, service)
-    freeze, why_not = calibration.to_freeze(
-        started,
-        gpus=bool(serving.gpus),
-        frozen=serving.arguments.get(FROZEN),
-        rooms=rooms,
-        first=_first(store, now.release, service),
-    )
+    freeze, why_not = _to_freeze(store, now.release, service, started, rooms)
+    given = serving.kv_cache_gib * GIB if serving.kv_cache_gib else serving.arguments.get(FROZEN)
+    free = [one.free for one in rooms]
     return Calibration(
         version=calibration.VERSION,
         made=_now(),
@@ -108,9 +105,7 @@ def _calibration(
         basis=_basis(now.release, service),
         started=started,
         metrics=told,
-        rows=calibration.compare(
-            found.answer, started, told, _given(serving), [one.free for one in rooms]
-        ),
+        rows=calibration.compare(found.answer, started, told, given, free),
         predicted=found.unknown,
         freeze=freeze,
         why_not=why_not,
@@ -118,9 +113,21 @@ def _calibration(
     )
 
 
-def _given(serving: Serving) -> int | None:
-    """The bytes for contexts that the release fixes; None where the engine finds them."""
-    return serving.kv_cache_gib * GIB if serving.kv_cache_gib else serving.arguments.get(FROZEN)
+def _to_freeze(
+    store: Store,
+    release: Release,
+    service: str,
+    started: start_log.Started,
+    rooms: Sequence[Room],
+) -> tuple[int | None, str]:
+    serving = release.serving[service]
+    return calibration.to_freeze(
+        started,
+        gpus=bool(serving.gpus),
+        frozen=serving.arguments.get(FROZEN),
+        rooms=rooms,
+        first=_first(store, release, service),
+    )
 
 
 def _cards(serving: Serving) -> tuple[Gpu, ...]:
@@ -140,8 +147,8 @@ def _rooms(cards: Sequence[Gpu], needed: Sequence[int | None]) -> tuple[Room, ..
 def _first(store: Store, release: Release, service: str) -> str:
     """What to do before free memory tells anything: each engine on the GPUs has to be loaded.
 
-    Only what was asked since its start has shown how much an engine takes. Those that make vectors
-    have no load to be put on, so they only have to run.
+    Only what was asked since its start has shown how much an engine takes. Those that cannot be
+    measured have no load to be put on, so they only have to run.
     """
     commands = []
     for name in sorted({service, *basis.beside(release, service)}):
