@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import shlex
@@ -58,6 +59,7 @@ def why_not() -> str:
     return ""
 
 
+@functools.cache
 def mirror() -> str:
     """The address from which apt of this machine has Debian's packages, or nothing."""
     asked = ["apt-get", "indextargets", "--format", "$(REPO_URI)"]
