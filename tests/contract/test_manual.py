@@ -5,6 +5,7 @@ The commands are read from the program itself, so a renamed command fails here a
 
 from __future__ import annotations
 
+import functools
 import re
 import tomllib
 from collections.abc import Iterator
@@ -72,6 +73,7 @@ def calls(page: str) -> list[list[str]]:
     return [match.group(1).split() for match in found if match]
 
 
+@functools.cache
 def program() -> Any:
     """The command tree of the real command line."""
     return typer.main.get_command(app)
