@@ -128,7 +128,7 @@ def _place_compiled(
         service = folder.removeprefix(f"{CACHES}/").rpartition("-")[0]
         source = store.layout.tree(number) / files.get(f"{compiled.WISH}{service}", "files/-")
         target = store.layout.root / folder
-        if target.exists() or not source.is_file():
+        if not compiled.is_wanting(target) or not source.is_file():
             continue
         hardware = hardware_of(release, service)
         layout = store.layout

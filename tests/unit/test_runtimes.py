@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import stack_examples
 from aibox import digest, runtimes
 from aibox.box import compiled
@@ -74,11 +76,14 @@ def carrying(place: Path, hardware: tuple[str, ...]) -> tuple[Store, Release, Fo
     return store, release, Footing(users={}, folders=folders, secrets=(), copies=())
 
 
+@pytest.mark.parametrize("given", [False, True])
 def test_what_was_compiled_on_the_same_hardware_is_taken_before_the_first_start(
-    place: Path,
+    place: Path, given: bool
 ) -> None:
     release = stack_examples.release()
     store, release, needed = carrying(place, runtimes.hardware_of(release, "chat"))
+    if given:  # On a server the roles make the folders, before any service starts.
+        (store.layout.root / "cache" / ENGINE).mkdir(parents=True)
     told: list[Progress] = []
     runtimes._place_compiled(store, 1, release, needed, told.append)
     assert (store.layout.root / "cache" / ENGINE / "kernel.so").read_bytes() == b"code"

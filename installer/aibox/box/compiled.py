@@ -90,14 +90,21 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(member, io.BytesIO(data))
 
 
+def is_wanting(folder: Path) -> bool:
+    """Whether an engine has compiled nothing here yet: no folder, or the one that it was given."""
+    if folder.is_symlink():
+        return False
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
 def place(
     filesystem: Filesystem, source: Path, target: Path, staging: Path, hardware: Sequence[str]
 ) -> str:
-    """Unpack into a folder that is not there yet; "" when done, else why it was not taken.
+    """Unpack into a folder that `is_wanting`; "" when done, else why it was not taken.
 
     `staging` is a folder on the same file system. Nothing is taken in part.
     """
-    if target.exists() or target.is_symlink():
+    if not is_wanting(target):
         return ""
     half = staging / f"{WISH}{target.name}"
     filesystem.remove_tree(half)

@@ -103,6 +103,14 @@ def test_links_and_notes_of_ours_stay_behind(boxes: Boxes) -> None:
     assert content(boxes.target) == {"kernel.so": b"x"}
 
 
+def test_a_folder_that_was_given_and_not_used_is_filled(boxes: Boxes) -> None:
+    (boxes.made / "kernel.so").write_bytes(b"x")
+    compiled.pack(boxes.made, HERE, boxes.archive)
+    boxes.target.mkdir(parents=True)
+    assert boxes.place() == ""
+    assert content(boxes.target) == {"kernel.so": b"x"}
+
+
 def test_what_was_compiled_here_stays(boxes: Boxes) -> None:
     compiled.pack(boxes.made, HERE, boxes.archive)
     boxes.target.mkdir(parents=True)
