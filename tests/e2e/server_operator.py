@@ -115,11 +115,6 @@ class Operator:
         listed = self.runs("docker", "ps", "--no-trunc", "--filter", ours, "--format", shape).out
         return dict(line.split() for line in listed.splitlines())
 
-    def engine_log(self) -> str:
-        """What the language model's container has said."""
-        done = self.runs("docker", "logs", self.containers()["chat"])
-        return done.out + done.err
-
     def status(self) -> Any:
         return self.types("status", "--json").json
 
