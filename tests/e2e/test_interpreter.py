@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,8 +82,11 @@ def python(packed: Path, tmp_path: Path) -> Path:
     second.parent.mkdir()
     first.rename(second)
     subprocess.run(["chown", "--recursive", f"{USER}:{USER}", tmp_path], check=True)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
+    # Of pytest's own folders, as many as there are: one more where tests run beside others.
+    common = Path(tempfile.gettempdir())
+    for folder in (tmp_path, *tmp_path.parents):
+        if common in folder.parents:
+            folder.chmod(0o755)
     return second / "bin/python3"
 
 
