@@ -54,8 +54,9 @@ wanted = ["kmod"]
 kernels = ["{kernel}"]
 
 [gate]"""
-# What a command may write although it changes nothing: its program, its notes and a lock.
-PASSED = (BOX, "/var/log")
+# What a command may write although it changes nothing: its program, its notes and a lock. And what
+# the owner's Docker writes whenever it tidies up.
+PASSED = (BOX, "/var/log", "/var/lib/containerd")
 
 
 @pytest.fixture(scope="module")
