@@ -6,6 +6,7 @@ import http.server
 import json
 import socketserver
 import threading
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,11 +22,13 @@ INFO = {"DockerRootDir": "/var/lib/docker", "DriverStatus": [["Backing Filesyste
 class DockerApiDouble:
     """`answers` maps "VERB /path" to (status, document); what is not there is 404.
 
-    A document that is bytes is sent as it is, a list as a stream of JSON lines.
+    A document that is bytes is sent as it is, a list as a stream of JSON lines. What `in_turn`
+    has for a request is answered before that, one after the other.
     """
 
     socket: Path
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
+    in_turn: dict[str, list[tuple[int, Any]]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     body: bytes = b""
     read_body: Callable[[Any], bytes] | None = None
@@ -55,9 +58,14 @@ def serving(double: DockerApiDouble) -> Iterator[DockerApiDouble]:
             double.asked.append(f"{self.command} {path}?{urllib.parse.unquote_plus(split.query)}")
             if self.headers.get("Transfer-Encoding") == "chunked":
                 double.body = (double.read_body or chunked)(self.rfile)
+            elif length := int(self.headers.get("Content-Length", 0)):
+                double.body = self.rfile.read(length)
             absent = (404, {"message": f"No such thing: {path}"})
-            status, document = double.answers.get(f"{self.command} {path}", absent)
-            self.reply(status, document)
+            request = f"{self.command} {path}"
+            waiting = double.in_turn.get(request)
+            self.reply(*(waiting.pop(0) if waiting else double.answers.get(request, absent)))
+            if path.startswith("/exec/") and path.endswith("/start"):
+                self.close_connection = True  # That is how Docker says that a program has ended.
 
         def reply(self, status: int, document: Any) -> None:
             self.send_response(status)
@@ -74,6 +82,8 @@ def serving(double: DockerApiDouble) -> Iterator[DockerApiDouble]:
             data = b"" if status == 204 else data
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
+            if "/exec/" in self.path:
+                time.sleep(0.05)  # A program says nothing before Docker has answered.
             self.wfile.write(data)
 
         def address_string(self) -> str:

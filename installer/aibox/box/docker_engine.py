@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,6 +32,10 @@ PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 _CONTAINERD = "io.containerd.snapshotter.v1"
 _NO_ROOM = "no space left on device"
+# On a busy host runc loses its own process now and then ("read init-p: connection reset by peer").
+# It says so before the program has begun in the container, so nothing is done twice.
+_NOT_BEGUN, _NOT_BEGUN_CODE = "OCI runtime exec failed", 126
+_PAUSES_S = (1.0, 4.0)
 
 T = TypeVar("T")
 
@@ -186,8 +191,17 @@ class DockerEngine:
     def execute(self, container: str, command: Sequence[str], timeout_s: float) -> Ended:
         """Run a program in a container as the container's own user, and wait for its end.
 
-        Raises `Failed` (`docker-no-answer`) when it says nothing for `timeout_s`.
+        One that Docker could not begin is begun again. Raises `Failed` (`docker-no-answer`) when
+        it says nothing for `timeout_s`.
         """
+        for pause_s in _PAUSES_S:
+            ended = self._execute(container, command, timeout_s)
+            if ended.code != _NOT_BEGUN_CODE or _NOT_BEGUN not in ended.output + ended.error:
+                return ended
+            time.sleep(pause_s)
+        return self._execute(container, command, timeout_s)
+
+    def _execute(self, container: str, command: Sequence[str], timeout_s: float) -> Ended:
         with self._explaining():
             api = self._connect(int(timeout_s))
             made = api.exec_create(container, list(command))["Id"]

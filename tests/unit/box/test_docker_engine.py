@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from aibox.box import docker_engine
-from aibox.box.docker_engine import Container, DockerEngine, Tagged, seconds
+from aibox.box.docker_engine import Container, DockerEngine, Ended, Tagged, seconds
 from aibox.errors import Failed, Fault, VerificationRefused
 from docker_api_double import DockerApiDouble, serving
 
@@ -207,6 +207,57 @@ def test_a_log_of_nobody_is_an_error(api: DockerApiDouble, engine: DockerEngine)
     with pytest.raises(Failed) as caught:
         engine.log_since("absent", 0.0, 1000)
     assert caught.value.reference == "docker-refused"
+
+
+def frame(stream: int, words: bytes) -> bytes:
+    """What a program said, as Docker puts both of its streams into one."""
+    return bytes([stream, 0, 0, 0]) + len(words).to_bytes(4, "big") + words
+
+
+LOST = b"OCI runtime exec failed: exec failed: read init-p: connection reset by peer: unknown"
+
+
+@pytest.fixture
+def program(api: DockerApiDouble, monkeypatch: pytest.MonkeyPatch) -> DockerApiDouble:
+    """A double whose container runs a program that says two words and ends well."""
+    monkeypatch.setattr(docker_engine, "_PAUSES_S", (0.0, 0.0))
+    api.answers["POST /containers/c1/exec"] = (201, {"Id": "e1"})
+    api.answers["POST /exec/e1/start"] = (200, frame(1, b"out") + frame(2, b"err"))
+    api.answers["GET /exec/e1/json"] = (200, {"ExitCode": 0})
+    return api
+
+
+def test_a_program_in_a_container_is_run_to_its_end(
+    program: DockerApiDouble, engine: DockerEngine
+) -> None:
+    program.answers["GET /exec/e1/json"] = (200, {"ExitCode": 3})
+    assert engine.execute("c1", ("true",), 5) == Ended(3, "out", "err")
+    assert program.asked.count("POST /exec/e1/start?") == 1
+
+
+def test_a_program_that_docker_could_not_begin_is_begun_again(
+    program: DockerApiDouble, engine: DockerEngine
+) -> None:
+    program.in_turn["POST /exec/e1/start"] = [(200, frame(1, LOST))]
+    program.in_turn["GET /exec/e1/json"] = [(200, {"ExitCode": 126})]
+    assert engine.execute("c1", ("true",), 5) == Ended(0, "out", "err")
+
+
+def test_a_program_that_docker_never_begins_is_told_by_its_words(
+    program: DockerApiDouble, engine: DockerEngine
+) -> None:
+    program.answers["POST /exec/e1/start"] = (200, frame(1, LOST))
+    program.answers["GET /exec/e1/json"] = (200, {"ExitCode": 126})
+    assert engine.execute("c1", ("true",), 5) == Ended(126, LOST.decode(), "")
+    assert program.asked.count("POST /exec/e1/start?") == 3
+
+
+def test_a_program_that_ends_with_126_itself_is_not_begun_again(
+    program: DockerApiDouble, engine: DockerEngine
+) -> None:
+    program.answers["GET /exec/e1/json"] = (200, {"ExitCode": 126})
+    assert engine.execute("c1", ("true",), 5) == Ended(126, "out", "err")
+    assert program.asked.count("POST /exec/e1/start?") == 1
 
 
 def test_without_docker_its_absence_is_told(
