@@ -193,7 +193,7 @@ def context_of(shape: Shape, engine: Engine) -> int:
             hint=f"for example: ./aibox fit --model NAME --gpu GPU --context {shape.longest}",
             fault=Fault.YOU,
         )
-    return engine.context or shape.longest
+    return engine.context or shape.untold
 
 
 def capacity(pool: Pool, load: Load, context: int, memory: int, engine: Engine) -> Capacity:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aibox.errors import BadUsage, Fault
 
 LIMIT_BYTES = 4 << 20
 _MOST = 1 << 40
+_SHOWN = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +27,14 @@ class Fields:
     source: str
 
     def table(self, *names: str) -> Fields | None:
-        """The first of these keys that holds a table."""
+        """The first of these keys that is there; None where they are absent or null."""
         for name in names:
             value = self.values.get(name)
-            if isinstance(value, Mapping):
-                return Fields(value, f"{self.source}: {name}")
+            if value is None:
+                continue
+            if not isinstance(value, Mapping):
+                raise self.wrong("invalid", f"{name} is {_shown(value)}, not a table")
+            return Fields(value, f"{self.source}: {name}")
         return None
 
     def number(self, *names: str, least: int = 1, most: int = _MOST) -> int:
@@ -46,35 +51,48 @@ class Fields:
             if value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int):
-                raise self.wrong("invalid", f"{name} is {value!r}, not a whole number")
+                raise self.wrong("invalid", f"{name} is {_shown(value)}, not a whole number")
             if not least <= value <= most:
-                raise self.wrong("absurd", f"{name} is {value}; it must be {least} to {most}")
+                raise self.wrong(
+                    "absurd", f"{name} is {_shown(value)}; it must be {least} to {most}"
+                )
             return value
         return None
 
     def words(self, name: str) -> tuple[str, ...]:
         """A list of text; empty where the key is absent or null."""
-        value = self.values.get(name) or []
+        value = self.values.get(name)
+        if value is None:
+            return ()
         if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
-            raise self.wrong("invalid", f"{name} is not a list of words")
+            raise self.wrong("invalid", f"{name} is {_shown(value)}, not a list of words")
         return tuple(value)
 
     def word(self, *names: str) -> str:
-        """The first of these keys that is text; empty where none is."""
-        found = (self.values.get(name) for name in names)
-        return next((value for value in found if isinstance(value, str)), "")
+        """The first of these keys that is there; empty where they are absent or null."""
+        for name in names:
+            value = self.values.get(name)
+            if value is None:
+                continue
+            if not isinstance(value, str):
+                raise self.wrong("invalid", f"{name} is {_shown(value)}, not a word")
+            return value
+        return ""
 
-    def flag(self, name: str, *, default: bool = False) -> bool:
-        """Whether a key is true."""
+    def flag(self, name: str) -> bool | None:
+        """Whether a key is true; None where it is absent or null."""
         value = self.values.get(name)
-        return default if value is None else value is True
+        if value is not None and not isinstance(value, bool):
+            raise self.wrong("invalid", f"{name} is {_shown(value)}, not true or false")
+        return value
 
     def wrong(self, kind: str, told: str) -> BadUsage:
         """The error for a config that cannot be computed with."""
         return BadUsage(
             f"model-config-{kind}",
             f"{self.source} {told}",
-            hint="take the config.json that came with the weights, then: ./aibox fit --model DIR",
+            hint="compare it with the config.json that the model's maker publishes, then: "
+            "./aibox fit --model FOLDER --gpu GPU",
             fault=Fault.UPSTREAM,
         )
 
@@ -83,11 +101,33 @@ def parse(data: bytes, source: str) -> Fields:
     """The fields of a config.json; raises `BadUsage` (`model-config-invalid`)."""
     empty = Fields({}, source)
     if len(data) > LIMIT_BYTES:
-        raise empty.wrong("invalid", f"has {len(data)} bytes; no config.json is that large")
+        raise empty.wrong(
+            "invalid", f"has more than {LIMIT_BYTES:,} bytes; no config.json is that large"
+        )
     try:
-        values = json.loads(data)
+        values = json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise empty.wrong("invalid", f"is not JSON: {error}") from error
     if not isinstance(values, dict):
         raise empty.wrong("invalid", "is not a table of fields")
     return Fields(values, source)
+
+
+def read(path: Path) -> Fields:
+    """The fields of a config.json on disk, as `parse`."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(LIMIT_BYTES + 1)
+    except OSError as error:
+        raise Fields({}, str(path)).wrong("invalid", f"cannot be read: {error.strerror}") from error
+    return parse(data, str(path))
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _shown(value: object) -> str:
+    """A value in a message: what is long is cut."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -105,7 +105,7 @@ def _on_gpus(shape: Shape, engine: Engine) -> Iterator[Part]:
     yield Part("driver", 150 * MIB if alone else 342 * MIB, (256 if alone else 614) * MIB)
     yield Part(PROCESS, 256 * MIB, 640 * MIB)
     if shape.attends:
-        table = 2 * shape.longest * shape.head_width
+        table = 2 * shape.positions * shape.head_width
         mixed = any(layer.kind is Kind.SLIDING for layer in shape.layers)
         yield Part("positions", table, 2 * table + 128 * MIB if mixed else table)
     if shape.vision:
@@ -143,7 +143,7 @@ def _into(state: State | None) -> int:
 def _unfolded(shape: Shape, engine: Engine) -> int:
     """Keys and values of earlier tokens, for latent attention."""
     width = shape.unfolded // engine.tensor_parallel
-    longest = engine.context or shape.longest
+    longest = engine.context or shape.untold
     tokens = min(_READ_AGAIN, max(8 * longest, 4 * engine.sequences * engine.block))
     return 2 * width * max(tokens, engine.sequences * engine.block) if width else 0
 

@@ -225,7 +225,7 @@ def _is_folder(name: str) -> bool:
 
 
 def _of_folder(sources: Sources, folder: Path) -> Known:
-    read = fields.parse((folder / CONFIG).read_bytes(), str(folder / CONFIG))
+    read = fields.read(folder / CONFIG)
     architecture = sources.catalogue.architecture(reading.architecture_of(read))
     _refuse_what_cannot_load(sources, folder.name, architecture)
     shape = reading.shape_of(read, architecture.family)

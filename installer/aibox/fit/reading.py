@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 
 from aibox.fit.blocks import Kind
@@ -12,7 +12,7 @@ from aibox.fit.shapes import BYTES_PER_STATE, Experts, Layer, Quantised, Shape, 
 NUMBER_BYTES = 2
 """The engine computes in 16 bits, and keeps contexts so, unless somebody quantises them."""
 
-_TEXT = ("text_config", "llm_config", "language_config")
+_TEXTS = ("text_config", "llm_config", "language_config")
 _KINDS = {
     "full_attention": Kind.FULL,
     "attention": Kind.FULL,
@@ -23,6 +23,29 @@ _KINDS = {
 }
 _LETTERS = {"*": Kind.FULL, "M": Kind.STATE, "-": None, "E": None}
 """Nemotron's `hybrid_override_pattern`: attention, Mamba, a plain layer, experts."""
+
+_WIDTHS = ("bfloat16", "float16", "half", "float32", "float", "")
+"""Formats of numbers that a config names and the engine computes in ("" is said by nobody)."""
+
+# What Gemma 3's own files leave out, for its class fills it in (transformers' Gemma3TextConfig).
+_LEFT_OUT: Mapping[str, Mapping[str, int]] = {
+    "Gemma3": {
+        "vocab_size": 262_208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "max_position_embeddings": 131_072,
+        "sliding_window": 4096,
+        "sliding_window_pattern": 6,
+    }
+}
+_TIMES = 1024
+"""How many times its trained length a model can be stretched to, at most."""
+
+_OWN_HEADS = ("Qwen3", "GptOss", "Gemma", "MiniMaxM2", "NemotronH", "Mistral3")
+"""Classes whose heads are not the outer width divided: a config of theirs has to say."""
+_MIXES_WINDOWS = ("GptOss", "Gemma", "Exaone")
+"""Classes of which some layers have a window, never all: a config of theirs has to say which."""
 
 
 class Family(StrEnum):
@@ -43,21 +66,32 @@ def architecture_of(fields: Fields) -> str:
     return found[0]
 
 
+def _text(fields: Fields) -> Fields:
+    """The table about the language model, with what its class fills in."""
+    inner, name = fields.table(*_TEXTS) or fields, architecture_of(fields)
+    filled = next((table for start, table in _LEFT_OUT.items() if name.startswith(start)), {})
+    said = {key: value for key, value in inner.values.items() if value is not None}
+    return Fields({**filled, **said, "architectures": [name]}, inner.source)
+
+
 def shape_of(fields: Fields, family: Family) -> Shape:
     """The shape of a model of this family; raises `BadUsage` (`model-config-…`)."""
-    text = fields.table(*_TEXT) or fields
+    text = _text(fields)
     hidden = text.number("hidden_size", most=1 << 20)
     heads = text.number("num_attention_heads", most=1 << 12)
+    longest, untold, positions = _lengths(text)
     return Shape(
         architecture=architecture_of(fields),
         layers=_layers(text, family, hidden, heads),
         hidden=hidden,
         vocabulary=text.number("vocab_size", most=1 << 24),
         heads=heads,
-        intermediate=text.maybe("intermediate_size", "moe_intermediate_size", most=1 << 24) or 0,
-        longest=_longest(text),
+        intermediate=text.number("intermediate_size", "moe_intermediate_size", most=1 << 24),
+        longest=longest,
+        untold=untold,
+        positions=positions,
         number_bytes=NUMBER_BYTES,
-        dtype=text.word("dtype", "torch_dtype") or fields.word("dtype", "torch_dtype"),
+        dtype=_dtype(fields, text),
         tied=_tied(fields, text),
         vision=_vision(fields, hidden),
         head_width=_head_width(text, hidden, heads),
@@ -69,6 +103,14 @@ def shape_of(fields: Fields, family: Family) -> Shape:
         matrices=2 if family is Family.ENCODER else 3,
         unfolded=_unfolded(text, heads) if family is Family.LATENT else 0,
     )
+
+
+def _dtype(fields: Fields, text: Fields) -> str:
+    said = text.word("dtype", "torch_dtype") or fields.word("dtype", "torch_dtype")
+    found = said.removeprefix("torch.")
+    if found not in _WIDTHS:
+        raise text.wrong("unsupported", f"has numbers in {said!r}, which is not modelled")
+    return found
 
 
 def _layers(text: Fields, family: Family, hidden: int, heads: int) -> tuple[Layer, ...]:
@@ -129,7 +171,7 @@ def _latent(text: Fields, hidden: int, heads: int) -> Layer:
             "unsupported", "has index_topk: sparse attention keeps an index that is not modelled"
         )
     rank, turned = text.number("kv_lora_rank", most=1 << 16), text.number("qk_rope_head_dim")
-    plain, values = text.maybe("qk_nope_head_dim") or 0, text.maybe("v_head_dim") or 0
+    plain, values = text.number("qk_nope_head_dim"), text.number("v_head_dim")
     asked = text.maybe("q_lora_rank")
     queries = heads * (plain + turned)
     into = asked * (hidden + queries) if asked else hidden * queries
@@ -147,7 +189,10 @@ def _heads(text: Fields, hidden: int, heads: int) -> tuple[tuple[int, int], tupl
 
 
 def _key_heads(text: Fields, heads: int) -> int:
-    found = text.maybe("num_key_value_heads", "num_kv_heads", most=1 << 12) or heads
+    found = text.maybe("num_key_value_heads", "num_kv_heads", most=1 << 12)
+    if found is None:
+        _refuse_without(text, _OWN_HEADS, "num_key_value_heads")
+        return heads
     if heads % found:
         raise text.wrong(
             "contradictory", f"has {heads} heads, which {found} heads of keys do not divide"
@@ -157,11 +202,20 @@ def _key_heads(text: Fields, heads: int) -> int:
 
 def _head_width(text: Fields, hidden: int, heads: int) -> int:
     found = text.maybe("head_dim", most=1 << 14)
-    if found is None and hidden % heads:
+    if found is not None:
+        return found
+    _refuse_without(text, _OWN_HEADS, "head_dim")
+    if hidden % heads:
         raise text.wrong(
             "contradictory", f"has no head_dim, and {heads} heads do not divide {hidden}"
         )
-    return found or hidden // heads
+    return hidden // heads
+
+
+def _refuse_without(text: Fields, classes: Sequence[str], told: str) -> None:
+    """Refuse a config of these classes that leaves out what others can leave out."""
+    if (name := architecture_of(text)).startswith(tuple(classes)):
+        raise text.wrong("incomplete", f"has no {told}, which a {name} has to say")
 
 
 def _kinds(text: Fields, family: Family, count: int) -> tuple[Kind | None, ...]:
@@ -195,10 +249,12 @@ def _lettered(text: Fields, pattern: str, count: int) -> tuple[Kind | None, ...]
 
 def _windowed(text: Fields, count: int) -> tuple[Kind | None, ...]:
     """Older configs: a window for all layers, or for all but every nth."""
-    window = text.maybe("sliding_window", least=0)
-    if not window or text.values.get("use_sliding_window") is False:
+    used = text.flag("use_sliding_window")
+    if used is None and architecture_of(text).startswith("Qwen"):
+        used = False
+    if used is False or not text.maybe("sliding_window", least=0):
         return (Kind.FULL,) * count
-    if text.flag("use_sliding_window"):
+    if used:
         raise text.wrong("unsupported", "has use_sliding_window without layer_types")
     pattern = text.values.get("sliding_window_pattern")
     if isinstance(pattern, str) and pattern and not set(pattern) - {"L", "G"}:
@@ -207,6 +263,7 @@ def _windowed(text: Fields, count: int) -> tuple[Kind | None, ...]:
     if pattern is not None:
         every = text.number("sliding_window_pattern", most=count)
         return _every(every, Kind.SLIDING, count)
+    _refuse_without(text, _MIXES_WINDOWS, "layer_types and no sliding_window_pattern")
     return (Kind.SLIDING,) * count
 
 
@@ -261,20 +318,44 @@ def _matrix_bytes(text: Fields, name: str, *, absent: int) -> int:
     return BYTES_PER_STATE.get(said, absent)
 
 
-def _longest(text: Fields) -> int:
+def _lengths(text: Fields) -> tuple[int, int, int]:
+    """The longest request, that where nobody says one, and the positions that tables have."""
     found = text.number("max_position_embeddings", "n_positions", "max_seq_len", most=1 << 30)
-    scaling = text.table("rope_scaling", "rope_parameters")
-    kind = scaling.word("rope_type", "type") if scaling else ""
-    factor = scaling.values.get("factor") if scaling else None
-    if kind in ("linear", "dynamic") and isinstance(factor, int | float) and factor > 0:
-        return int(found * factor)
-    return found
+    turnings = tuple(_turnings(text))
+    positions = int(found * max(map(_factor, turnings), default=1.0))
+    # Gemma 3's own number has been multiplied already, so the engine leaves it.
+    longest = found if architecture_of(text).startswith("Gemma3") else positions
+    if any(_kind_of(one) == "longrope" for one in turnings):
+        return longest, text.maybe("original_max_position_embeddings") or longest, positions
+    return longest, longest, positions
+
+
+def _turnings(text: Fields) -> Iterator[Fields]:
+    """How positions are turned: one table, or one for each kind of layers."""
+    table = text.table("rope_scaling", "rope_parameters")
+    if table is None:
+        return
+    inner = [table.table(name) for name in _KINDS]
+    yield from [found for found in inner if found is not None] or [table]
+
+
+def _kind_of(turning: Fields) -> str:
+    return turning.word("rope_type", "type")
+
+
+def _factor(turning: Fields) -> float:
+    if _kind_of(turning) not in ("linear", "dynamic"):
+        return 1.0
+    factor = turning.values.get("factor", 1.0)
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= _TIMES:
+        raise turning.wrong("absurd", f"factor is {factor!r}; it must be above 0, to {_TIMES}")
+    return float(factor)
 
 
 def _tied(fields: Fields, text: Fields) -> bool:
     """A config leaves out what its class assumes, and Gemma's assumes another thing than others."""
     for table in (text, fields):
-        if isinstance(said := table.values.get("tie_word_embeddings"), bool):
+        if (said := table.flag("tie_word_embeddings")) is not None:
             return said
     return architecture_of(fields).startswith("Gemma")
 
@@ -306,11 +387,17 @@ def _form(table: Fields, method: str) -> str:
 
 def _quantised_block(table: Fields) -> tuple[int, int] | None:
     block = table.values.get("weight_block_size")
-    if isinstance(block, list) and len(block) == 2 and all(isinstance(n, int) for n in block):
+    if block is not None:
+        if not isinstance(block, list) or len(block) != 2 or not all(map(_is_size, block)):
+            raise table.wrong("invalid", "weight_block_size is not two numbers above 0")
         return block[0], block[1]
     if group := table.maybe("group_size", least=-1):
         return (1, group) if group > 0 else None
     return None
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= 1 << 16
 
 
 def _cache_dtype(fields: Fields, text: Fields) -> str:
@@ -319,7 +406,7 @@ def _cache_dtype(fields: Fields, text: Fields) -> str:
     table = fields.table(*names) or text.table(*names)
     if table is None:
         return ""
-    scheme = table.table("kv_cache_scheme", "kv_cache_quant_algo")
+    scheme = table.table("kv_cache_scheme")
     if scheme is not None:
         floats = scheme.word("type") == "float" and scheme.maybe("num_bits") == 8
         return "fp8" if floats else ""
@@ -327,10 +414,18 @@ def _cache_dtype(fields: Fields, text: Fields) -> str:
 
 
 def _experts(text: Fields) -> Experts | None:
-    count = text.maybe("num_experts", "num_local_experts", "n_routed_experts", most=1 << 16)
-    if not count or count == 1:
+    count = text.maybe(
+        "num_experts", "num_local_experts", "n_routed_experts", least=0, most=1 << 16
+    )
+    if count is None:
+        if text.maybe("moe_intermediate_size", "num_experts_per_tok", least=0):
+            raise text.wrong("incomplete", "has experts and does not say how many (num_experts)")
         return None
-    width = text.number("moe_intermediate_size", "intermediate_size", most=1 << 24)
+    if count < 2:
+        return None
+    # Where experts are called local, the width of all is theirs.
+    widths = ("moe_intermediate_size", "intermediate_size")
+    width = text.number(*widths[: 2 if "num_local_experts" in text.values else 1], most=1 << 24)
     shared = text.maybe("shared_expert_intermediate_size", least=0, most=1 << 24)
     if shared is None:
         shared = width * (text.maybe("n_shared_experts", "num_shared_experts", least=0) or 0)

@@ -85,6 +85,7 @@ class Shape:
     `drafts` are layers that guess further tokens (MTP), `vision` the numbers of towers that see
     or hear. `cache_dtype` is what the weights themselves ask of the context ("" nothing),
     `matrices` how many a plain layer has between its inner and outer width (3, or 2 without gate),
+    `untold` is the longest request where nobody says one, `positions` how many their tables have,
     `unfolded` how many numbers latent attention makes of a token that it reads again.
     """
 
@@ -95,6 +96,8 @@ class Shape:
     heads: int
     intermediate: int
     longest: int
+    untold: int
+    positions: int
     number_bytes: int
     dtype: str
     tied: bool

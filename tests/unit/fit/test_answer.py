@@ -321,7 +321,7 @@ def test_a_folder_of_a_class_nobody_modelled_is_unknown(folder: Path) -> None:
     [
         ("solar-open-100b", "fit-not-loadable"),
         ("hyperclovax-seed-vision-instruct-3b", "fit-not-loadable"),
-        ("midm-2.0-base-instruct", "fit-config-unknown"),
+        ("mistral-small-4-119b-2603", "fit-config-unknown"),
         ("qwen3.6-35b-a3b-nvfp4", "fit-weights-unknown"),
         ("gpt-9", "fit-model-unknown"),
     ],

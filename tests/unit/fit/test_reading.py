@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -63,19 +64,45 @@ def test_a_field_that_decides_must_be_there(key: str) -> None:
         ({"use_sliding_window": True, "sliding_window": 4096}, "model-config-unsupported"),
         ({"quantization_config": {}}, "model-config-incomplete"),
         ({"quantization_config": {"quant_method": ""}}, "model-config-incomplete"),
-        ({"num_experts": 8, "num_experts_per_tok": 9}, "model-config-absurd"),
+        (
+            {"num_experts": 8, "num_experts_per_tok": 9, "moe_intermediate_size": 1},
+            "model-config-absurd",
+        ),
+        ({"num_experts_per_tok": 2}, "model-config-incomplete"),
+        ({"num_experts": 8, "num_experts_per_tok": 2}, "model-config-incomplete"),
+        ({"intermediate_size": None}, "model-config-incomplete"),
+        ({"torch_dtype": "float8_e4m3fn"}, "model-config-unsupported"),
+        ({"torch_dtype": 16}, "model-config-invalid"),
+        ({"tie_word_embeddings": "yes"}, "model-config-invalid"),
+        ({"use_sliding_window": 1}, "model-config-invalid"),
+        ({"layer_types": {}}, "model-config-invalid"),
+        ({"layer_types": 0}, "model-config-invalid"),
+        ({"text_config": "llama"}, "model-config-invalid"),
+        ({"vision_config": []}, "model-config-invalid"),
+        ({"rope_scaling": "linear"}, "model-config-invalid"),
+        ({"rope_scaling": {"type": "linear", "factor": "8"}}, "model-config-absurd"),
+        ({"rope_scaling": {"type": "linear", "factor": 1e12}}, "model-config-absurd"),
+        ({"quantization_config": "awq"}, "model-config-invalid"),
+        ({"quantization_config": {"quant_method": 4}}, "model-config-invalid"),
+        (
+            {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 0]}},
+            "model-config-invalid",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(changed: dict[str, Any], reference: str) -> None:
     with pytest.raises(BadUsage) as refused:
         read({**LLAMA, **changed})
     assert refused.value.reference == reference
-    assert refused.value.hint.endswith("./aibox fit --model DIR")
+    assert refused.value.hint.endswith("./aibox fit --model FOLDER --gpu GPU")
 
 
 @pytest.mark.parametrize(
     ("data", "told"),
-    [(b"{", "not JSON"), (b"[]", "table"), (b"\xff\xfe", "not JSON"), (b"[" * 100_000, "not JSON")],
+    [
+        *((b"{", "not JSON"), (b"[]", "table"), (b"\xff\xfe", "not JSON")),
+        *((b"[" * 100_000, "not JSON"), (b'{"a": NaN}', "NaN is no number of JSON")),
+    ],
 )
 def test_what_is_no_json_is_refused(data: bytes, told: str) -> None:
     with pytest.raises(BadUsage, match=told):
@@ -85,6 +112,18 @@ def test_what_is_no_json_is_refused(data: bytes, told: str) -> None:
 def test_a_config_as_large_as_weights_is_not_parsed() -> None:
     with pytest.raises(BadUsage, match="is that large"):
         fields.parse(b" " * (fields.LIMIT_BYTES + 1), "config.json")
+
+
+def test_a_config_that_cannot_be_read_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").symlink_to("/proc/self/mem")
+    with pytest.raises(BadUsage, match="cannot be read"):
+        fields.read(tmp_path / "config.json")
+
+
+def test_an_absurd_value_is_shown_in_part() -> None:
+    with pytest.raises(BadUsage) as refused:
+        read({**LLAMA, "vocab_size": "x" * 10_000})
+    assert len(refused.value.message) < 200
 
 
 def test_sparse_latent_attention_is_said_to_be_unknown() -> None:
@@ -121,7 +160,55 @@ def test_windows_are_read_from_types_patterns_and_letters_alike() -> None:
     plain = without(GPT_OSS, "layer_types")
     assert by_types == kinds(read({**plain, "sliding_window_pattern": 2}))
     assert by_types == kinds(read({**plain, "sliding_window_pattern": "LG"}))
-    assert set(kinds(read(plain))) == {Kind.SLIDING}
+
+
+@pytest.mark.parametrize("name", ["GptOssForCausalLM", "Exaone4ForCausalLM"])
+def test_a_class_that_mixes_windows_has_to_say_which_layers_have_one(name: str) -> None:
+    plain = {**without(GPT_OSS, "layer_types"), "architectures": [name]}
+    with pytest.raises(BadUsage, match="layer_types"):
+        read(plain)
+
+
+def test_a_lone_window_is_one_of_all_layers_where_the_class_uses_it_so() -> None:
+    mistral = read({**LLAMA, "architectures": ["MistralForCausalLM"], "sliding_window": 4096})
+    assert {layer.kind for layer in mistral.layers} == {Kind.SLIDING}
+    qwen = read({**LLAMA, "architectures": ["Qwen2ForCausalLM"], "sliding_window": 4096})
+    assert {layer.kind for layer in qwen.layers} == {Kind.FULL}
+
+
+@pytest.mark.parametrize("key", ["head_dim", "num_key_value_heads"])
+def test_a_class_with_heads_of_its_own_width_has_to_say_it(key: str) -> None:
+    with pytest.raises(BadUsage, match=key):
+        read(without(GPT_OSS, key))
+
+
+def test_what_the_files_of_gemma_3_leave_out_is_what_its_class_fills_in() -> None:
+    inner = {
+        "hidden_size": 3840,
+        "intermediate_size": 15360,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 48,
+        "num_key_value_heads": 8,
+        "sliding_window": 1024,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+    }
+    shape = read({"architectures": ["Gemma3ForConditionalGeneration"], "text_config": inner})
+    assert (shape.vocabulary, shape.head_width, shape.longest) == (262_208, 256, 131_072)
+    assert shape.positions == 8 * 131_072
+    assert [layer.kind for layer in shape.layers].count(Kind.FULL) == 8
+
+
+def test_a_stretched_context_is_as_long_as_the_engine_makes_it() -> None:
+    def lengths(scaling: dict[str, Any]) -> tuple[int, int]:
+        shape = read({**LLAMA, "original_max_position_embeddings": 4096, "rope_scaling": scaling})
+        return shape.longest, shape.untold
+
+    assert lengths({"rope_type": "yarn", "factor": 4.0}) == (131_072, 131_072)
+    assert lengths({"rope_type": "linear", "factor": 2.0}) == (262_144, 262_144)
+    by_kind = {"full_attention": {"rope_type": "linear", "factor": 2.0}, "sliding_attention": {}}
+    assert lengths(by_kind) == (262_144, 262_144)
+    # Told nothing, the engine takes the short one, for short answers are better so.
+    assert lengths({"rope_type": "longrope"}) == (131_072, 4096)
 
 
 def test_a_window_that_is_switched_off_is_none() -> None:
