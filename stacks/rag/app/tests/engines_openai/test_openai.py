@@ -148,7 +148,8 @@ def test_the_locked_sampling_values_are_sent(tmp_path: Path) -> None:
         (EndpointDouble(b'data: {"error": {"message": "out of memory"}}\n\n'), "error in the"),
         (EndpointDouble(b"x" * 3_000_000), "not a stream"),
         (EndpointDouble(delta("y" * 30_000), DONE), "did not stop"),
-        (EndpointDouble(b"no", status=401), "HTTP 401"),
+        (EndpointDouble(b"no", status=401), "not take the key.*HTTP 401"),
+        (EndpointDouble(b"no", status=500), "refused with HTTP 500"),
         (EndpointDouble(b"moved", status=307), "HTTP 307"),
     ],
 )
@@ -219,7 +220,66 @@ def test_an_engine_without_url_is_a_wrong_setting(tmp_path: Path) -> None:
         )
 
 
-# What vLLM 0.32 answers over `max-num-queued-reqs`.
+def thought(text: str, field: str) -> bytes:
+    choice = {"index": 0, "delta": {field: text, "content": ""}, "finish_reason": None}
+    return b"data: " + orjson.dumps({"choices": [choice]}) + b"\n\n"
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+def test_a_model_that_thinks_is_not_silent_and_its_thoughts_are_no_answer(
+    tmp_path: Path, field: str
+) -> None:
+    thinking = [block for _ in range(10) for block in (thought("Hm. ", field), 0.03)]
+    endpoint = EndpointDouble(*thinking, delta("yes", "stop"), DONE)
+    assert ask(tmp_path, endpoint, timeout_s=0.1) == ["yes"]
+
+
+def test_a_model_that_thinks_to_the_end_has_not_answered(tmp_path: Path) -> None:
+    endpoint = EndpointDouble(thought("Hm. ", "reasoning"), delta("", "length"), USAGE, DONE)
+    with pytest.raises(EngineFailed, match="thought for the whole length"):
+        ask(tmp_path, endpoint)
+    endless = EndpointDouble(*[thought("Hm. " * 1000, "reasoning")] * 10, DONE)
+    with pytest.raises(EngineFailed, match="did not stop"):
+        ask(tmp_path, endless)
+
+
+def told(message: str, kind: str, code: object = None, **more: object) -> bytes:
+    return orjson.dumps({"error": {"message": message, "type": kind, "code": code, **more}})
+
+
+# In the words of vLLM 0.32 (NIM's engine), llama-server 11669, Ollama and OpenAI.
+VLLM_LENGTH = (
+    "This model's maximum context length is 1024 tokens. However, your request has 4074 input "
+    "tokens. Please reduce the length of the input messages."
+)
+LLAMA_LENGTH = "request (4074 tokens) exceeds the available context size (4096 tokens)"
+OPENAI_LENGTH = "Please reduce the length."
+VLLM_MODEL, OLLAMA_MODEL = "The model `m` does not exist.", "model 'm' not found"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason"),
+    [
+        (400, told(VLLM_LENGTH, "BadRequestError", 400), "longer than"),
+        (400, told(LLAMA_LENGTH, "exceed_context_size_error", 400, n_ctx=4096), "longer than"),
+        (400, told(OPENAI_LENGTH, "x", "context_length_exceeded"), "longer than"),
+        (400, told("no such field", "invalid_request_error"), "refused with HTTP 400"),
+        (404, told(VLLM_MODEL, "NotFoundError", 404), "no model m at"),
+        (404, told(OLLAMA_MODEL, "not_found_error"), "no model m at"),
+        (404, told("File Not Found", "not_found_error", 404), "no chat at"),
+        (404, b'{"detail":"Not Found"}', "no chat at"),
+        (404, b"404 page not found", "no chat at"),
+    ],
+)
+def test_what_an_endpoint_does_not_take_is_told_apart(
+    tmp_path: Path, status: int, body: bytes, reason: str
+) -> None:
+    with pytest.raises(EngineFailed, match=reason):
+        ask(tmp_path, EndpointDouble(body, status=status))
+
+
+# What vLLM 0.32 answers over `max-num-queued-reqs`, and Ollama over OLLAMA_MAX_QUEUE.
+OLLAMA_FULL = told("server busy, please try again.  maximum pending requests exceeded", "api_error")
 FULL = b'{"error":{"message":"busy","type":"Service Unavailable","param":null,"code":503}}'
 LOADING = b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}'
 
@@ -228,6 +288,7 @@ LOADING = b'{"error":{"code":503,"message":"Loading model","type":"unavailable_e
     ("endpoint", "after"),
     [
         (EndpointDouble(FULL, status=503), 1),
+        (EndpointDouble(OLLAMA_FULL, status=503), 1),
         (EndpointDouble(b"wait", status=429), 1),
         (EndpointDouble(b"wait", status=429, after="17"), 17),
         (EndpointDouble(b"wait", status=503, after="999999"), openai.MAX_BUSY_RETRY_S),

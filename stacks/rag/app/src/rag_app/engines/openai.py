@@ -40,6 +40,8 @@ BUSY_PATIENCE_S = 10.0
 BUSY_RETRY_S = 1
 MAX_BUSY_RETRY_S = 60
 MAX_ERROR_BYTES = 4096
+# How vLLM and NIM, llama-server, OpenAI and others say that a request is longer than their context.
+TOO_LONG = ("context length", "context size", "context_length_exceeded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,9 @@ class _Progress:
     complete: bool = False
     usage: Usage | None = None
     pieces: list[str] = field(default_factory=list)
+    thought: int = 0
+    has_thought: bool = False
+    has_answered: bool = False
     characters: int = 0
     heard: float = field(default_factory=time.monotonic)
 
@@ -67,13 +72,16 @@ class _Progress:
         """The text of the last batch; raises `EngineFailed` for endless silence or text.
 
         Silence is measured here as well, because keep-alive comments reset the socket's timeout.
+        A model that thinks before it answers is not silent; the length holds for both together.
         """
         text = "".join(self.pieces)
         self.pieces.clear()
         now = time.monotonic()
-        if text:
-            self.heard = now
-            self.characters += len(text)
+        self.has_answered |= bool(text)
+        self.has_thought |= bool(self.thought)
+        if said := len(text) + self.thought:
+            self.heard, self.thought = now, 0
+            self.characters += said
         if self.characters > self.max_characters:
             raise EngineFailed("The language model did not stop at the agreed length.")
         if now - self.heard > self.max_silence_s:
@@ -153,6 +161,8 @@ class OpenAIEngine:
             raise EngineFailed(self._sentence(error)) from error
         if not progress.complete:
             raise EngineFailed("The language model's answer broke off before its end.")
+        if progress.has_thought and not progress.has_answered:
+            raise EngineFailed("The language model thought for the whole length of an answer.")
         if progress.usage:
             yield progress.usage
 
@@ -164,7 +174,8 @@ class OpenAIEngine:
             async with self._client.stream("POST", self._url, content=body) as response:
                 after = await _busy_for(response)
                 if not after:
-                    _accept(response)
+                    if response.status_code != httpx.codes.OK:
+                        raise EngineFailed(await self._refusal(response))
                     yield response
                     return
             if time.monotonic() + after > patience:
@@ -185,6 +196,20 @@ class OpenAIEngine:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+
+    async def _refusal(self, response: httpx.Response) -> str:
+        """Why the endpoint did not take the request, for who reads the answer and who mends it."""
+        status = response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            return f"The language model does not take the key, or wants one (HTTP {status})."
+        told = await _told_error(response)
+        said = f"{told.get('code')} {told.get('message')}"
+        if status == httpx.codes.NOT_FOUND:
+            lacks = f"model {self.name}" if "model" in said.casefold() else "chat"
+            return f"There is no {lacks} at the address of the language model (HTTP 404)."
+        if any(sign in said for sign in TOO_LONG):
+            return f"The passages are longer than the language model can read (HTTP {status})."
+        return f"The language model refused with HTTP {status}."
 
     def _sentence(self, error: httpx.HTTPError) -> str:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -216,6 +241,7 @@ async def _busy_for(response: httpx.Response) -> int:
 
     A 503 alone says as well that nobody is there, or that a model is still being loaded: quotes
     are better then. vLLM's own refusal bears no header; llama-server calls loading by its type.
+    Ollama gives no code, and has no other reason for a 503 than a full queue.
     """
     if response.status_code not in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
         return 0
@@ -225,13 +251,17 @@ async def _busy_for(response: httpx.Response) -> int:
     if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
         return BUSY_RETRY_S
     told = await _told_error(response)
-    is_full = told.get("code") == response.status_code and told.get("type") != "unavailable_error"
-    return BUSY_RETRY_S if is_full else 0
+    if told.get("code") == response.status_code:
+        return BUSY_RETRY_S if told.get("type") != "unavailable_error" else 0
+    is_ollama = told.get("type") == "api_error" and "busy" in str(told.get("message"))
+    return BUSY_RETRY_S if is_ollama else 0
 
 
 async def _told_error(response: httpx.Response) -> Mapping[str, object]:
-    """The `error` of a short JSON body; empty for anything else."""
+    """The `error` of a short JSON body; empty for anything else, and when it was read before."""
     body = b""
+    if response.is_stream_consumed:
+        return {}
     async for part in response.aiter_raw():
         body += part
         if len(body) > MAX_ERROR_BYTES:
@@ -242,11 +272,6 @@ async def _told_error(response: httpx.Response) -> Mapping[str, object]:
         return {}
     error = told.get("error") if isinstance(told, dict) else None
     return error if isinstance(error, dict) else {}
-
-
-def _accept(response: httpx.Response) -> None:
-    if response.status_code != httpx.codes.OK:
-        raise EngineFailed(f"The language model refused with HTTP {response.status_code}.")
 
 
 async def _texts(response: httpx.Response, progress: _Progress) -> AsyncGenerator[str, None]:
@@ -295,8 +320,11 @@ def _note(event: Mapping[str, object], progress: _Progress) -> None:
         raise EngineFailed("The language model reported an error in the middle of its answer.")
     choices = event.get("choices")
     if isinstance(choices, list) and choices:
-        if text := (choices[0].get("delta") or {}).get("content"):
+        delta = choices[0].get("delta") or {}
+        if text := delta.get("content"):
             progress.pieces.append(str(text))
+        # Before the answer, and no part of it: Ollama and vLLM, then llama-server and LM Studio.
+        progress.thought += len(delta.get("reasoning") or delta.get("reasoning_content") or "")
         progress.complete = progress.complete or bool(choices[0].get("finish_reason"))
     usage = event.get("usage")
     if isinstance(usage, dict):
