@@ -4,9 +4,10 @@ Each is a program in an image that speaks OpenAI's protocol at port 8000 of its 
 a key, and tells its counters; so one health question, one admission and one application do for all
 of them. What differs is how it is started, which is here.
 
-vLLM's flags are those of 0.32, llama-server's those of build 11434 (its `--help`), NIM's what its
-makers publish of 2.x for models from a local folder (docs.nvidia.com/nim, "Model-Free NIM" and
-"Air-Gap Deployment": no key of theirs is given where there is no network).
+vLLM's flags are those of 0.32, llama-server's those of builds 11434 to 11669 (its `--help`), NIM's
+what its makers publish of 2.0 to 2.1.6 for models from a local folder, served by vLLM
+(docs.nvidia.com/nim, "Model-Free NIM", "CLI Reference", "Architecture" and "Air-Gap Deployment": no
+key of theirs is given where there is no network).
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ _VLLM = """
     stream-interval structured-outputs-config swap-space tokenizer-mode tool-call-parser
 """
 _LLAMA = """
-    batch-size cache-reuse cache-type-k cache-type-v chat-template-kwargs ctx-size flash-attn
-    main-gpu mlock n-gpu-layers n-predict no-mmap parallel reasoning-budget seed split-mode
-    tensor-split threads threads-batch ubatch-size
+    batch-size cache-ram cache-reuse cache-type-k cache-type-v chat-template-kwargs ctx-size
+    flash-attn load-mode main-gpu n-gpu-layers n-predict parallel reasoning reasoning-budget seed
+    split-mode swa-full tensor-split threads threads-batch ubatch-size
 """
 
 
@@ -93,9 +94,12 @@ def _llama(values: Mapping[str, Any]) -> list[str]:
         "alias": values["serving"]["model"],
         "host": "0.0.0.0",  # noqa: S104 - of its own network, where only the application asks
         "port": 8000,
+        # Beside the contexts it keeps old ones, up to 8 GiB that nobody reckoned with: the
+        # container would be ended for want of memory after some hours of good answers.
+        "cache-ram": 0,
     }
     switches = ["--metrics", "--no-slots", "--no-ui", "--offline"]
-    return ["/app/llama-server", *_flags(own), *switches, *_flags(values["arguments"])]
+    return ["/app/llama-server", *switches, *_flags({**own, **values["arguments"]})]
 
 
 def _flags(arguments: Mapping[str, Any], negated: str = "") -> Iterator[str]:

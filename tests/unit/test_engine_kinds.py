@@ -33,7 +33,8 @@ memory_mib = 4000
 ctx-size = 16384
 parallel = 2
 threads = 4
-mlock = true
+swa-full = true
+load-mode = "mmap"
 cache-type-k = "q8_0"
 chat-template-kwargs = { enable_thinking = false }
 """
@@ -64,18 +65,25 @@ def test_weights_that_the_engine_cannot_read_are_refused() -> None:
 def test_llama_server_gets_its_weights_its_key_and_what_is_locked() -> None:
     _, chat, rendered = made(LLAMA)
     assert chat["command"] == [
-        *("/app/llama-server", "--model", "/model/small-Q4_K_M-00001-of-00002.gguf"),
-        *("--alias", "small"),
-        *("--host", "0.0.0.0", "--port", "8000"),
-        *("--metrics", "--no-slots", "--no-ui", "--offline"),
+        *("/app/llama-server", "--metrics", "--no-slots", "--no-ui", "--offline"),
+        *("--model", "/model/small-Q4_K_M-00001-of-00002.gguf", "--alias", "small"),
+        *("--host", "0.0.0.0", "--port", "8000", "--cache-ram", "0"),
         *("--cache-type-k", "q8_0", "--chat-template-kwargs", '{"enable_thinking": false}'),
-        *("--ctx-size", "16384", "--mlock", "--parallel", "2", "--threads", "4"),
+        *("--ctx-size", "16384", "--load-mode", "mmap", "--parallel", "2", "--swa-full"),
+        *("--threads", "4"),
     ]
     assert "LLAMA_API_KEY" in chat["entrypoint"][2]
     assert "config/chat.serve.yaml" not in rendered.files
     assert not [one for one in chat["volumes"] if "serve.yaml" in one["source"]]
     # It does not end answers before it stops, so nobody waits for that.
     assert chat["stop_grace_period"] == "30s"
+
+
+def test_memory_for_old_contexts_is_what_the_profile_says_and_none_otherwise() -> None:
+    _, chat, _ = made(LLAMA + "cache-ram = 512\n")
+    words = chat["command"]
+    assert words.count("--cache-ram") == 1
+    assert words[words.index("--cache-ram") + 1] == "512"
 
 
 def test_nim_serves_weights_of_the_release_and_gets_no_key_of_its_makers() -> None:
