@@ -229,9 +229,9 @@ def thought(text: str, field: str) -> bytes:
 def test_a_model_that_thinks_is_not_silent_and_its_thoughts_are_no_answer(
     tmp_path: Path, field: str
 ) -> None:
-    thinking = [block for _ in range(10) for block in (thought("Hm. ", field), 0.03)]
+    thinking = [block for _ in range(10) for block in (thought("Hm. ", field), 0.1)]
     endpoint = EndpointDouble(*thinking, delta("yes", "stop"), DONE)
-    assert ask(tmp_path, endpoint, timeout_s=0.1) == ["yes"]
+    assert ask(tmp_path, endpoint, timeout_s=0.6) == ["yes"]
 
 
 def test_a_model_that_thinks_to_the_end_has_not_answered(tmp_path: Path) -> None:
