@@ -42,6 +42,9 @@ class Model(BaseModel):
 
 M = TypeVar("M", bound=Model)
 
+MOST_BYTES = 32 << 20
+"""More than any file that people write or review; what is larger is not read into memory."""
+
 
 def read_toml(path: Path, model: type[M], *, what: str, version: int, command: str) -> M:
     """Parse the file at `path` as `model`.
@@ -49,13 +52,23 @@ def read_toml(path: Path, model: type[M], *, what: str, version: int, command: s
     Raises `BadUsage` (references `<what>-missing`, `-unreadable`, `-too-new`, `-invalid`), its
     hint ending with `command`.
     """
+    text = read_text(path, what=what, command=command)
+    return parse_toml(text, model, what=what, version=version, command=command, source=str(path))
+
+
+def read_text(path: Path, *, what: str, command: str) -> str:
+    """The file's text; raises `BadUsage` (`<what>-missing`, `<what>-unreadable`)."""
     try:
-        text = path.read_bytes().decode("utf-8")
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            most = f"{MOST_BYTES >> 20} MiB"
+            raise _refusal(f"{what}-unreadable", f"{path} is larger than {most}", command)
+        return data.decode("utf-8")
     except FileNotFoundError as error:
         raise _refusal(f"{what}-missing", f"{path} does not exist", command) from error
     except (OSError, UnicodeDecodeError) as error:
         raise _refusal(f"{what}-unreadable", f"{path} cannot be read: {error}", command) from error
-    return parse_toml(text, model, what=what, version=version, command=command, source=str(path))
 
 
 def parse_toml(
@@ -64,7 +77,7 @@ def parse_toml(
     """Like `read_toml`, for text already in memory; `source` names it in messages."""
     try:
         raw = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is no TOML error
         raise _refusal(f"{what}-invalid", f"{source} is not TOML: {error}", command) from error
     _check_version(raw.get("version"), version, what=what, source=source, command=command)
     try:

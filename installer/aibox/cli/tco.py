@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -30,7 +30,6 @@ from aibox.tco.workload import Overheads, Workload
 
 MODEL = "gpt-4o"
 SERVER = "a100x2"
-YEARS, DEPRECIATION_MONTHS = 3, 36
 _MOST = 10**15
 
 
@@ -77,6 +76,7 @@ def _option(explained: str) -> Any:
     return typer.Option(help=explained, parser=_number, metavar="NUMBER")
 
 
+T = TypeVar("T", int, str)
 Text = str | None
 Number = Decimal | None
 Whole = int | None
@@ -109,7 +109,9 @@ def tco(
     machine_learning_engineer: Annotated[Answer, typer.Option(help="Is there one?")] = None,
     budget_krw: Annotated[Number, _option("KRW for three years.")] = None,
     prices: Annotated[Path | None, typer.Option(help="A price list of your own.")] = None,
-    currency: Annotated[Currency, typer.Option(help="Of the table and the chart.")] = Currency.USD,
+    currency: Annotated[
+        Currency, typer.Option(help="Of the table and the chart.", case_sensitive=False)
+    ] = Currency.USD,
     chart: Annotated[Path | None, typer.Option(help="Draw the costs to this .svg file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -130,9 +132,9 @@ def tco(
         if budget_krw is None
         else within("--budget-krw", budget_krw, 0, _MOST),
     )
-    path = prices or content.find().prices / "prices.toml"
+    path = content.find().prices / "prices.toml" if prices is None else prices
     options = Options(asked, cloud, own, answers, pricing.load(path))
-    found = _of_scenario(scenario, options) if scenario else _of_own_numbers(options)
+    found = _of_own_numbers(options) if scenario is None else _of_scenario(scenario, options)
     if chart:
         _draw(found, currency, chart)
     if as_json:
@@ -140,7 +142,7 @@ def tco(
     else:
         for line in text.lines(found, currency):
             show.text(line)
-    _say_how_old(options.prices, path)
+    _say_how_old(options.prices, path, own=prices is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,16 +172,18 @@ def _of_scenario(name: str, options: Options) -> Study:
     title = f"Scenario {one.name}: {one.title}"
     question = _question(title, one.workload, options, wish)
     found = study.of_workload(question, options.prices, options.answers)
-    return replace(found, published=Published(one.published_usd_a_month))
+    published = Published(one.published_usd_a_month)
+    return replace(found, published=published, assumed=_defaults(options, wish))
 
 
 def _of_own_numbers(options: Options) -> Study:
     asked = options.asked
     counted = _measured() if asked.needs_measuring else None
     workload, assumed = asking.workload(asked, counted or Measured())
-    question = _question("Cloud against on premises", workload, options, _wish(options))
+    wish = _wish(options)
+    question = _question("Cloud against on premises", workload, options, wish)
     found = study.of_workload(question, options.prices, options.answers)
-    return replace(found, measured=counted, assumed=(*assumed, *_defaults(options)))
+    return replace(found, measured=counted, assumed=(*assumed, *_defaults(options, wish)))
 
 
 def _question(title: str, workload: Workload, options: Options, wish: Wish | None) -> Question:
@@ -187,7 +191,7 @@ def _question(title: str, workload: Workload, options: Options, wish: Wish | Non
     return Question(
         title,
         workload,
-        cloud.model or MODEL,
+        _or(cloud.model, MODEL),
         wish,
         cloud.growth or nothing,
         Overheads(
@@ -195,15 +199,15 @@ def _question(title: str, workload: Workload, options: Options, wish: Wish | Non
             cloud.retries or nothing,
             cloud.embeddings_usd or nothing,
         ),
-        YEARS if cloud.years is None else cloud.years,
-        _or(options.own.depreciation_months, DEPRECIATION_MONTHS),
+        _or(cloud.years, study.YEARS),
+        _or(options.own.depreciation_months, study.DEPRECIATION_MONTHS),
     )
 
 
 def _wish(options: Options) -> Wish:
     own = options.own
     return Wish(
-        options.prices.server_price(own.server or SERVER),
+        options.prices.server_price(_or(own.server, SERVER)),
         _or(own.servers, 1),
         own.server_price,
         own.power_watt,
@@ -212,20 +216,20 @@ def _wish(options: Options) -> Wish:
     )
 
 
-def _or(typed: int | None, default: int) -> int:
+def _or(typed: T | None, default: T) -> T:
     return default if typed is None else typed
 
 
-def _defaults(options: Options) -> list[str]:
+def _defaults(options: Options, wish: Wish | None) -> tuple[str, ...]:
     """What was not typed and has a value all the same."""
-    defaults = {
-        f"model {MODEL} (--model)": options.cloud.model,
-        "a usage that does not grow (--growth)": options.cloud.growth,
-        f"server {SERVER}; whether it carries the load is another question (--server)": (
-            options.own.server
-        ),
-    }
-    return [sentence for sentence, typed in defaults.items() if typed is None]
+    told = [f"model {MODEL} (--model)"] if options.cloud.model is None else []
+    if options.cloud.growth is None:
+        told.append("a usage that does not grow (--growth)")
+    if wish is not None:
+        if options.own.server is None:
+            told.append(f"server {SERVER} (--server)")
+        told.append("the servers carry the load of every year; see what fits with ./aibox fit")
+    return tuple(told)
 
 
 def _measured() -> Measured:
@@ -263,11 +267,15 @@ def _no_chart(path: Path, why: str) -> BadUsage:
     )
 
 
-def _say_how_old(prices: PriceList, path: Path) -> None:
-    if int(prices.as_of[:4]) < date.today().year:
+def _say_how_old(prices: PriceList, path: Path, *, own: bool) -> None:
+    """A word on stderr where the date of the prices is of another year or still to come."""
+    today = date.today().isoformat()
+    if prices.as_of > today:
+        show.note(f"note: {path} is dated {prices.as_of}, and today is {today}")
+    elif prices.as_of[:4] < today[:4]:
+        where = str(path) if own else f"a copy of {path} and name it with --prices"
         show.note(
-            f"note: these prices are of {prices.as_of}; correct them in a copy of {path} and name "
-            "it with --prices before you decide"
+            f"note: these prices are of {prices.as_of}; correct them in {where} before you decide"
         )
 
 

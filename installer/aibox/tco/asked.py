@@ -7,8 +7,8 @@ from decimal import Decimal
 
 from aibox.errors import BadUsage, Fault
 from aibox.tco.measured import Measured
-from aibox.tco.money import within
-from aibox.tco.workload import Workload
+from aibox.tco.money import count, within
+from aibox.tco.workload import REQUESTS_A_DAY, Workload
 
 WORKING_DAYS = 22
 """Days of work in a month, as the published scenarios count them."""
@@ -61,7 +61,7 @@ def _volume(asked: Asked, measured: Measured) -> tuple[Decimal, int, tuple[str, 
             measured,
             "./aibox tco --users 500 --requests-per-user 10 --tokens-in 800 --tokens-out 400",
         )
-    told = () if typed is not None else (f"{round(volume):,} requests a day, measured here",)
+    told = () if typed is not None else (f"{count(volume)} requests a day, measured here",)
     if asked.days_per_month is not None:
         return volume, asked.days_per_month, told
     days = CALENDAR_DAYS if typed is None else WORKING_DAYS
@@ -79,7 +79,8 @@ def _typed(asked: Asked) -> Decimal | None:
     if asked.users is None or asked.requests_per_user is None:
         raise _misused("requests-unknown", "--users and --requests-per-user need one another")
     users = within("--users", asked.users, 1, 10**7)
-    return users * within("--requests-per-user", asked.requests_per_user, Decimal("0.001"), 10**5)
+    each = within("--requests-per-user", asked.requests_per_user, Decimal("0.001"), 10**5)
+    return within("--users times --requests-per-user", users * each, *REQUESTS_A_DAY)
 
 
 def _tokens(

@@ -24,10 +24,14 @@ class Cheaper(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Both sides over the same years, in KRW."""
+    """Both sides over the same years, in KRW.
+
+    `cloud_fixed` is what of the cloud's total does not grow with the usage.
+    """
 
     cloud_by_year: tuple[Decimal, ...]
     premises: Premises
+    cloud_fixed: Decimal = Decimal(0)
 
     def __post_init__(self) -> None:
         if len(self.cloud_by_year) != len(self.premises.running_by_year):
@@ -58,8 +62,10 @@ class Comparison:
 
     @property
     def usage_at_balance(self) -> Decimal | None:
-        """By what the usage must multiply until both cost the same; None where nothing is used."""
-        return self.premises.total / self.cloud_total if self.cloud_total else None
+        """By what the usage must multiply until both cost the same; None where nothing does it."""
+        by_usage = self.cloud_total - self.cloud_fixed
+        left = self.premises.total - self.cloud_fixed
+        return left / by_usage if by_usage > 0 and left > 0 else None
 
     def cloud_until(self, month: int) -> Decimal:
         """What the cloud has cost at the end of a month (0: before the first)."""

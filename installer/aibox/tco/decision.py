@@ -8,12 +8,15 @@ from decimal import Decimal
 from enum import StrEnum
 
 from aibox.tco.comparison import Cheaper, Comparison
+from aibox.tco.money import Currency, count, percent, shown
 
 REQUESTS_A_DAY = 10_000
 """Below, a cloud API costs less than the people who would look after a server."""
 
 BUDGET_KRW = 500_000_000
 """Above this budget of three years servers for everything are affordable."""
+
+BUDGET_MONTHS = 36
 
 OPTIONS: Mapping[str, str] = {
     "sensitive": "--sensitive-data",
@@ -45,7 +48,8 @@ class Basis(StrEnum):
 class Answers:
     """The organisation's own answers; None where it has not said.
 
-    `budget_krw` is for three years. `requests_per_day` are those of the first year.
+    `budget_krw` is for three years. `requests_per_day` are those of the first year, and
+    `requests_per_day_at_last` those of the last.
     """
 
     sensitive: bool | None = None
@@ -53,6 +57,7 @@ class Answers:
     requests_per_day: Decimal | None = None
     engineer: bool | None = None
     budget_krw: Decimal | None = None
+    requests_per_day_at_last: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +84,16 @@ def recommend(answers: Answers, comparison: Comparison | None) -> Recommendation
     verdict = _ask(answers)
     cost = _by_cost(comparison)
     if verdict.choice is not None:
-        reasons = (*verdict.reasons, *cost[1])
-        return Recommendation(verdict.choice, Basis.QUESTIONS, reasons)
+        beyond = _beyond_budget(verdict.choice, answers, comparison)
+        return Recommendation(
+            verdict.choice, Basis.QUESTIONS, (*verdict.reasons, *cost[1], *beyond)
+        )
     basis = Basis.NOTHING if cost[0] is Choice.UNKNOWN else Basis.COST
     left = _left(answers)
-    warning = f"the questions do not decide yet, {OPTIONS[verdict.missing]} is not answered"
-    return Recommendation(cost[0], basis, (*verdict.reasons, *cost[1], warning), left)
+    warning = f"the questions do not decide yet: {OPTIONS[verdict.missing]} is not answered"
+    beyond = _beyond_budget(cost[0], answers, comparison)
+    reasons = (*verdict.reasons, *cost[1], *beyond, warning)
+    return Recommendation(cost[0], basis, reasons, left)
 
 
 def _ask(answers: Answers) -> _Verdict:
@@ -92,7 +101,8 @@ def _ask(answers: Answers) -> _Verdict:
     if answers.sensitive is None:
         return _Verdict((), missing="sensitive")
     if not answers.sensitive:
-        return _by_volume(answers, ("the data is not sensitive",))
+        ignored = "" if answers.maskable is None else "; whether it can be masked decides nothing"
+        return _by_volume(answers, (f"the data is not sensitive{ignored}",))
     if answers.maskable is None:
         return _Verdict(("the data is sensitive",), missing="maskable")
     if not answers.maskable:
@@ -104,10 +114,11 @@ def _ask(answers: Answers) -> _Verdict:
 def _by_volume(answers: Answers, so_far: tuple[str, ...]) -> _Verdict:
     if answers.requests_per_day is None:
         raise ValueError("the volume is always known: it is what is compared")
-    volume = f"{answers.requests_per_day.normalize():,f} requests a day"
+    volume = f"{count(answers.requests_per_day)} requests a day"
+    later = _crossed(answers.requests_per_day, answers.requests_per_day_at_last)
     if answers.requests_per_day < REQUESTS_A_DAY:
-        return _Verdict((*so_far, f"{volume}: below {REQUESTS_A_DAY:,}"), Choice.CLOUD)
-    so_far = (*so_far, f"{volume}: {REQUESTS_A_DAY:,} or more")
+        return _Verdict((*so_far, f"{volume}: below {REQUESTS_A_DAY:,}", *later), Choice.CLOUD)
+    so_far = (*so_far, f"{volume}: {REQUESTS_A_DAY:,} or more", *later)
     if answers.engineer is None:
         return _Verdict(so_far, missing="engineer")
     if not answers.engineer:
@@ -116,14 +127,23 @@ def _by_volume(answers: Answers, so_far: tuple[str, ...]) -> _Verdict:
     return _by_budget(answers, (*so_far, "there is an engineer for machine learning"))
 
 
+def _crossed(first: Decimal, last: Decimal | None) -> tuple[str, ...]:
+    """That the growth leads over the line that decides, in either direction."""
+    if last is None or (first < REQUESTS_A_DAY) == (last < REQUESTS_A_DAY):
+        return ()
+    return (f"with this growth it is {count(last)} in the last year: ask again before then",)
+
+
 def _by_budget(answers: Answers, so_far: tuple[str, ...]) -> _Verdict:
     if answers.budget_krw is None:
         return _Verdict(so_far, missing="budget")
     budget = f"a budget of {answers.budget_krw:,f} KRW for three years"
     if answers.budget_krw > BUDGET_KRW:
         return _Verdict((*so_far, f"{budget}: above {BUDGET_KRW:,}"), Choice.ON_PREMISE)
-    why = f"{budget}: not above {BUDGET_KRW:,}; keep only the sensitive data on premises"
-    return _Verdict((*so_far, why), Choice.HYBRID)
+    kept = "keep only the sensitive data on premises"
+    if not answers.sensitive:
+        kept = "keep on premises only what turns out to be sensitive"
+    return _Verdict((*so_far, f"{budget}: not above {BUDGET_KRW:,}; {kept}"), Choice.HYBRID)
 
 
 def _by_cost(comparison: Comparison | None) -> tuple[Choice, tuple[str, ...]]:
@@ -133,9 +153,26 @@ def _by_cost(comparison: Comparison | None) -> tuple[Choice, tuple[str, ...]]:
     if comparison.cheaper is Cheaper.EQUAL:
         return Choice.UNKNOWN, ("both cost the same",)
     choice = Choice.CLOUD if comparison.cheaper is Cheaper.CLOUD else Choice.ON_PREMISE
-    share = min(cloud, own) * 100 / max(cloud, own)
-    reason = f"by cost alone: {choice.value}, at {share:.0f} % of what the other costs"
+    share = percent(min(cloud, own) / max(cloud, own))
+    reason = f"by cost alone: {choice.value}, at {share} of what the other costs"
     return choice, (reason, *_nearness(comparison))
+
+
+def _beyond_budget(
+    choice: Choice, answers: Answers, comparison: Comparison | None
+) -> tuple[str, ...]:
+    """That what is recommended costs more than there is, where both are of three years."""
+    if comparison is None or answers.budget_krw is None or comparison.months != BUDGET_MONTHS:
+        return ()
+    costs = {
+        Choice.CLOUD: ("the cloud would", comparison.cloud_total),
+        Choice.ON_PREMISE: ("the servers would", comparison.premises.total),
+    }
+    side, krw = costs.get(choice, ("", Decimal(0)))
+    if krw <= answers.budget_krw:
+        return ()
+    cost, budget = (shown(amount, Currency.KRW) for amount in (krw, answers.budget_krw))
+    return (f"{side} cost {cost} over three years: more than the budget of {budget}",)
 
 
 def _nearness(comparison: Comparison) -> tuple[str, ...]:

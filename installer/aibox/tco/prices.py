@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from aibox.errors import BadUsage, Fault
-from aibox.schema import Model, Name, read_toml
+from aibox.schema import Model, Name, parse_toml, read_text
 
 VERSION = 1
+WHAT = "price-list"
+
+# What no seller asks: beyond stands a slip of units or of a digit.
+_MOST_USD_PER_MILLION_TOKENS = 2_000
+_LEAST_KRW_PER_USD, _MOST_KRW_PER_USD = 100, 100_000
+
+
+def _as_text(told: object) -> object:
+    """A date or a year of TOML that stands without quotation marks."""
+    if isinstance(told, int) and not isinstance(told, bool):
+        return str(told)
+    if isinstance(told, date) and not isinstance(told, datetime):
+        return told.isoformat()
+    return told
+
+
+def _of_the_calendar(text: str) -> str:
+    date(*(int(part) for part in f"{text}-01-01".split("-")[:3]))
+    return text
+
 
 # A year, a month or a day: as exact as the source is.
 Dated = Annotated[
-    str, StringConstraints(pattern=r"^20\d\d(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?$")
+    str,
+    StringConstraints(pattern=r"^20\d\d(-\d\d(-\d\d)?)?$"),
+    BeforeValidator(_as_text),
+    AfterValidator(_of_the_calendar),
 ]
-Words = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+# One line: it is printed as it stands.
+Words = Annotated[
+    str,
+    StringConstraints(
+        min_length=1, max_length=500, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
+    ),
+]
 Price = Annotated[Decimal, Field(ge=0, le=10**12)]
 """USD or KRW; 0 is a price (a licence that costs nothing), missing is not."""
+TokenPrice = Annotated[Decimal, Field(ge=0, le=_MOST_USD_PER_MILLION_TOKENS)]
+"""USD per million tokens."""
 
 
 class Range(Model):
@@ -41,10 +74,16 @@ class Range(Model):
         return (self.low + self.high) / 2
 
 
+class Percent(Range):
+    """A share, as published from low to high."""
+
+    high: Annotated[Decimal, Field(ge=0, le=100)]
+
+
 class Exchange(Model):
     """The rate of exchange."""
 
-    krw_per_usd: Annotated[Decimal, Field(gt=0, le=10**6)]
+    krw_per_usd: Annotated[Decimal, Field(ge=_LEAST_KRW_PER_USD, le=_MOST_KRW_PER_USD)]
     source: Words
 
 
@@ -53,8 +92,8 @@ class CloudPrice(Model):
 
     name: Name
     title: Words
-    input_usd: Price
-    output_usd: Price
+    input_usd: TokenPrice
+    output_usd: TokenPrice
 
 
 class Server(Model):
@@ -81,7 +120,7 @@ class Running(Model):
     storage_krw: Range
     backup_krw: Range
     people_krw: Range
-    maintenance_percent_a_year: Range
+    maintenance_percent_a_year: Percent
     source: Words
 
 
@@ -115,8 +154,12 @@ class PriceList(Model):
 
 def load(path: Path) -> PriceList:
     """Read a price list; raises `BadUsage` where it is missing, malformed or lacks a price."""
-    command = f"./aibox tco --prices {path}"
-    return read_toml(path, PriceList, what="price-list", version=VERSION, command=command)
+    command = f"./aibox tco --prices {shlex.quote(str(path))}"
+    # Editors of some systems begin a text with a mark of its encoding.
+    text = read_text(path, what=WHAT, command=command).removeprefix("\ufeff")
+    return parse_toml(
+        text, PriceList, what=WHAT, version=VERSION, command=command, source=str(path)
+    )
 
 
 Entry = TypeVar("Entry", CloudPrice, Server)

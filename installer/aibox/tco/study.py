@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -15,6 +15,9 @@ from aibox.tco.premises import Premises, Wish
 from aibox.tco.prices import PriceList
 from aibox.tco.scenarios import ComparisonScenario
 from aibox.tco.workload import Overheads, Workload
+
+YEARS, DEPRECIATION_MONTHS = 3, 36
+"""What is compared, and over what the purchase is spread, where nobody says."""
 
 HIDDEN = (
     "prompt overhead, 30 to 50 % of the tokens read (--prompt-overhead)",
@@ -46,6 +49,8 @@ class Own:
     """The side of one's own servers. `least` and `most` are totals in KRW, where a range is known.
 
     `month_parts` are KRW of a month by what it is paid for, empty where only sums are published.
+    `worth_from_usd` is the field's rule of thumb for one such server. `sources` say where the
+    prices come from that nobody typed.
     """
 
     title: str
@@ -54,6 +59,7 @@ class Own:
     most: Decimal | None = None
     month_parts: Mapping[str, Decimal] = field(default_factory=dict)
     worth_from_usd: Decimal | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,27 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Load:
+    """What is asked of the cloud, in the first year, and by how much percent it grows in each.
+
+    Of a published comparison `usd_per_request` is known, and no tokens.
+    """
+
+    requests_per_day: Decimal
+    days_per_month: int
+    growth_percent: Decimal
+    tokens_in: Decimal | None = None
+    tokens_out: Decimal | None = None
+    usd_per_request: Decimal | None = None
+    overheads: Overheads = field(default_factory=Overheads)
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
     """A whole answer. `own` and `comparison` are None where no server was named."""
 
     title: str
+    load: Load
     prices: PriceList
     years: int
     depreciation_months: int
@@ -82,6 +105,13 @@ class Study:
     assumed: tuple[str, ...] = ()
     published: Published | None = None
     measured: Measured | None = None
+
+    def by_year(self) -> Iterator[tuple[Decimal, Decimal | None]]:
+        """What each year costs in the cloud and on premises in KRW, the purchase in the first."""
+        own = self.own.costs if self.own else None
+        for year, usd in enumerate(self.cloud.by_year_usd):
+            mine = own.running_by_year[year] + (0 if year else own.purchase) if own else None
+            yield usd * self.prices.exchange.krw_per_usd, mine
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +124,21 @@ class Question:
     wish: Wish | None
     growth_percent: Decimal = Decimal(0)
     overheads: Overheads = field(default_factory=Overheads)
-    years: int = 3
-    depreciation_months: int = 36
+    years: int = YEARS
+    depreciation_months: int = DEPRECIATION_MONTHS
+
+    @property
+    def load(self) -> Load:
+        """What is asked."""
+        asked = self.workload
+        return Load(
+            asked.requests_per_day,
+            asked.days_per_month,
+            self.growth_percent,
+            asked.tokens_in,
+            asked.tokens_out,
+            overheads=self.overheads,
+        )
 
 
 def of_workload(question: Question, prices: PriceList, answers: Answers) -> Study:
@@ -103,13 +146,11 @@ def of_workload(question: Question, prices: PriceList, answers: Answers) -> Stud
     within("--depreciation-months", question.depreciation_months, 1, 120)
     cloud = _cloud(question, prices)
     own = _own(question, prices) if question.wish else None
-    rate = prices.exchange.krw_per_usd
-    compared = (
-        Comparison(tuple(usd * rate for usd in cloud.by_year_usd), own.costs) if own else None
-    )
-    answered = replace(answers, requests_per_day=question.workload.requests_per_day)
+    compared = _compared(question, cloud, own, prices.exchange.krw_per_usd) if own else None
+    answered = _with_volume(answers, question.load, question.years)
     return Study(
         question.title,
+        question.load,
         prices,
         question.years,
         question.depreciation_months,
@@ -120,13 +161,29 @@ def of_workload(question: Question, prices: PriceList, answers: Answers) -> Stud
     )
 
 
+def _compared(question: Question, cloud: Cloud, own: Own, rate: Decimal) -> Comparison:
+    fixed = question.overheads.embeddings_usd * workload.MONTHS * question.years
+    by_year = tuple(usd * rate for usd in cloud.by_year_usd)
+    return Comparison(by_year, own.costs, cloud_fixed=fixed * rate)
+
+
+def _with_volume(answers: Answers, load: Load, years: int) -> Answers:
+    found = workload.grown(load.requests_per_day, load.growth_percent, years)
+    return replace(answers, requests_per_day=found[0], requests_per_day_at_last=found[-1])
+
+
 def of_comparison(one: ComparisonScenario, prices: PriceList, answers: Answers) -> Study:
     """The study of a published comparison."""
     compared = one.compared(prices.exchange.krw_per_usd)
     requests = Decimal(one.requests_per_month)
     cloud = Cloud("published cost of a request", requests, one.usd_a_month, one.usd_by_year)
     own = Own(one.hardware, compared.premises)
-    answered = replace(answers, requests_per_day=Decimal(one.requests_per_day))
+    load = Load(
+        Decimal(one.requests_per_day),
+        one.days_per_month,
+        one.growth_percent,
+        usd_per_request=one.usd_per_request,
+    )
     years = len(one.running_krw)
     exact = workload.grown(one.usd_a_month * workload.MONTHS, one.growth_percent, years)
     published = Published(
@@ -135,10 +192,17 @@ def of_comparison(one: ComparisonScenario, prices: PriceList, answers: Answers) 
         on_premise_krw=one.published_on_premise_krw,
         conclusion=one.published_conclusion,
     )
-    recommendation = decision.recommend(answered, compared)
-    title = f"Scenario {one.name}: {one.title}"
     return Study(
-        title, prices, years, 36, cloud, own, compared, recommendation, published=published
+        f"Scenario {one.name}: {one.title}",
+        load,
+        prices,
+        years,
+        DEPRECIATION_MONTHS,
+        cloud,
+        own,
+        compared,
+        decision.recommend(_with_volume(answers, load, years), compared),
+        published=published,
     )
 
 
@@ -166,5 +230,10 @@ def _own(question: Question, prices: PriceList) -> Own:
         premises.cost(wish, prices.running, years, premises.low).total,
         premises.cost(wish, prices.running, years, premises.high).total,
         premises.parts_of_a_month(wish, prices.running, premises.middle),
-        wish.server.worth_from_usd,
+        wish.server.worth_from_usd if wish.servers == 1 else None,
+        (*_source_of_purchase(wish), f"each month: {prices.running.source}"),
     )
+
+
+def _source_of_purchase(wish: Wish) -> tuple[str, ...]:
+    return (f"server: {wish.server.source}",) if wish.price_krw is None else ()

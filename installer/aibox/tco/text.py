@@ -6,16 +6,17 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from aibox.tco.decision import Basis, Recommendation
-from aibox.tco.money import Currency, shown
-from aibox.tco.study import Cloud, Own, Published, Study
-from aibox.tco.told import in_currency
+from aibox.tco.money import Currency, count, shown
+from aibox.tco.study import Cloud, Load, Own, Published, Study
+from aibox.tco.told import in_currency, periods
 
-_COLUMN = 18
+_COLUMN = 17
 
 
 def lines(study: Study, currency: Currency) -> Iterator[str]:
     """The whole study."""
     yield study.title
+    yield from _load(study.load)
     yield from _basis(study)
     yield ""
     yield from _cloud(study.cloud, study.published)
@@ -31,6 +32,25 @@ def lines(study: Study, currency: Currency) -> Iterator[str]:
     yield from _recommended(study.recommendation)
 
 
+def _load(load: Load) -> Iterator[str]:
+    """What is compared, so that a printed sheet stands alone."""
+    volume = f"{count(load.requests_per_day)} requests a day on {load.days_per_month} days a month"
+    if load.usd_per_request is not None:
+        yield f"load: {volume}, {load.usd_per_request.normalize():f} USD each"
+    elif load.tokens_in is not None and load.tokens_out is not None:
+        tokens_in, tokens_out = count(load.tokens_in), count(load.tokens_out)
+        yield f"load: {volume}, each of {tokens_in} tokens in and {tokens_out} out"
+    hidden = load.overheads
+    for told, value in (
+        ("the usage grows by {} % a year", load.growth_percent),
+        ("counted: prompt overhead, {} % more tokens in", hidden.prompt_percent),
+        ("counted: repeated requests, {} %", hidden.retry_percent),
+        ("counted: embeddings, {} USD a month; they do not grow", hidden.embeddings_usd),
+    ):
+        if value:
+            yield told.format(f"{value.normalize():,f}")
+
+
 def _basis(study: Study) -> Iterator[str]:
     prices = study.prices
     yield f"prices as of {prices.as_of}: {prices.source}"
@@ -44,7 +64,7 @@ def _basis(study: Study) -> Iterator[str]:
 
 def _cloud(cloud: Cloud, published: Published | None) -> Iterator[str]:
     month = shown(cloud.month_usd, Currency.USD)
-    requests = f"{round(cloud.requests_per_month):,} requests"
+    requests = f"{count(cloud.requests_per_month)} requests"
     yield f"Cloud ({cloud.title}): {month} a month for {requests}, in the first year"
     known = published.usd_a_month if published else {}
     for name, usd in cloud.by_model.items():
@@ -58,31 +78,30 @@ def _own(own: Own) -> Iterator[str]:
     yield f"On premises ({own.title}): {shown(own.costs.purchase, Currency.KRW)} to buy"
     for name, krw in own.month_parts.items():
         yield f"  {name:<20}{shown(krw, Currency.KRW):>18} a month"
+    for source in own.sources:
+        yield f"  by the price list, {source}"
     if own.least is not None and own.most is not None:
         yield (
-            f"  all years, as prices go: {shown(own.least, Currency.KRW)} to "
-            f"{shown(own.most, Currency.KRW)}"
+            f"  all years, by the lowest and by the highest prices of the list: "
+            f"{shown(own.least, Currency.KRW)} to {shown(own.most, Currency.KRW)}"
         )
 
 
 def _table(study: Study, currency: Currency) -> Iterator[str]:
-    names = ("", "cloud", "on premises")
-    yield "".join(name.rjust(_COLUMN) if name else name.ljust(10) for name in names)
     rate = study.prices.exchange.krw_per_usd
-    costs = study.own.costs if study.own else None
-    for year, usd in enumerate(study.cloud.by_year_usd):
-        mine = costs.running_by_year[year] + (0 if year else costs.purchase) if costs else None
-        yield _row(f"year {year + 1}", usd * rate, mine, rate, currency)
-    total = costs.total if costs else None
-    yield _row("total", study.cloud.total_usd * rate, total, rate, currency)
 
-
-def _row(name: str, cloud: Decimal, own: Decimal | None, rate: Decimal, currency: Currency) -> str:
     def cell(krw: Decimal | None) -> str:
-        text = "unknown" if krw is None else shown(in_currency(krw, rate, currency), currency)
-        return text.rjust(_COLUMN)
+        return "unknown" if krw is None else shown(in_currency(krw, rate, currency), currency)
 
-    return name.ljust(10) + cell(cloud) + cell(own)
+    yield _row("", "cloud", "on premises")
+    for name, cloud, own in periods(study):
+        yield _row(name, cell(cloud), cell(own))
+    if study.own:
+        yield "the servers are bought in year 1"
+
+
+def _row(name: str, cloud: str, own: str) -> str:
+    return f"{name:<10}{cloud:>{_COLUMN}}  {own:>{_COLUMN}}"
 
 
 def _balance(study: Study, currency: Currency) -> Iterator[str]:
@@ -100,7 +119,8 @@ def _balance(study: Study, currency: Currency) -> Iterator[str]:
         f"{study.depreciation_months} months)"
     )
     if study.own.worth_from_usd is not None:
-        yield f"the field's rule of thumb: from {shown(study.own.worth_from_usd, Currency.USD)}"
+        thumb = shown(study.own.worth_from_usd, Currency.USD)
+        yield f"the field's rule of thumb for such a server: from {thumb} of cloud costs a month"
 
 
 def _as_published(published: Published) -> Iterator[str]:

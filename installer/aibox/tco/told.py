@@ -5,11 +5,11 @@ USD are numbers to the cent, KRW whole numbers; what is not known is null.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
-from aibox.tco.money import Currency, exactly, whole
-from aibox.tco.study import Own, Published, Study
+from aibox.tco.money import Currency, exactly, plainly, whole
+from aibox.tco.study import Load, Own, Published, Study
 
 
 def as_json(study: Study, currency: Currency) -> dict[str, object]:
@@ -17,6 +17,7 @@ def as_json(study: Study, currency: Currency) -> dict[str, object]:
     return {
         "title": study.title,
         "years": study.years,
+        "load": _load(study.load),
         "cloud": _cloud(study),
         "on_premise": _own(study.own, study) if study.own else None,
         "break_even_month": study.comparison.break_even_month if study.comparison else None,
@@ -36,20 +37,22 @@ def as_json(study: Study, currency: Currency) -> dict[str, object]:
 def rows(study: Study, currency: Currency) -> list[dict[str, object]]:
     """Year by year what each side has cost, the purchase in the first; then the sum."""
     rate = study.prices.exchange.krw_per_usd
-    own = study.own.costs if study.own else None
-    found = []
-    for year, usd in enumerate(study.cloud.by_year_usd):
-        mine = own.running_by_year[year] + (0 if year else own.purchase) if own else None
-        found.append((f"year {year + 1}", usd, mine))
-    found.append(("total", study.cloud.total_usd, own.total if own else None))
     return [
         {
             "period": name,
-            "cloud": number(usd * rate, rate, currency),
-            "on_premise": None if mine is None else number(mine, rate, currency),
+            "cloud": number(cloud, rate, currency),
+            "on_premise": None if own is None else number(own, rate, currency),
         }
-        for name, usd, mine in found
+        for name, cloud, own in periods(study)
     ]
+
+
+def periods(study: Study) -> Iterator[tuple[str, Decimal, Decimal | None]]:
+    """The table in KRW: each year by its name, then the total."""
+    for year, (cloud, own) in enumerate(study.by_year(), start=1):
+        yield f"year {year}", cloud, own
+    rate = study.prices.exchange.krw_per_usd
+    yield "total", study.cloud.total_usd * rate, study.own.costs.total if study.own else None
 
 
 def in_currency(krw: Decimal, rate: Decimal, currency: Currency) -> Decimal:
@@ -61,6 +64,22 @@ def number(krw: Decimal, rate: Decimal, currency: Currency) -> int | float:
     """An amount of KRW as a JSON number of the currency."""
     amount = in_currency(krw, rate, currency)
     return whole(amount) if currency is Currency.KRW else exactly(amount)
+
+
+def _load(load: Load) -> dict[str, object]:
+    hidden = load.overheads
+    found = {
+        "requests_per_day": load.requests_per_day,
+        "days_per_month": Decimal(load.days_per_month),
+        "tokens_in": load.tokens_in,
+        "tokens_out": load.tokens_out,
+        "usd_per_request": load.usd_per_request,
+        "growth_percent": load.growth_percent,
+        "prompt_overhead_percent": hidden.prompt_percent,
+        "retries_percent": hidden.retry_percent,
+        "embeddings_usd_a_month": hidden.embeddings_usd,
+    }
+    return {name: None if value is None else plainly(value) for name, value in found.items()}
 
 
 def _cloud(study: Study) -> dict[str, object]:
@@ -93,6 +112,7 @@ def _own(own: Own, study: Study) -> dict[str, object]:
             study.comparison.premises_a_month(study.depreciation_months)
         ),
         "depreciation_months": study.depreciation_months,
+        "sources": list(own.sources),
     }
 
 

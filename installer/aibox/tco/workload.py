@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
+from aibox.errors import BadUsage, Fault
 from aibox.tco.money import within
 from aibox.tco.prices import CloudPrice
 
 MONTHS = 12
+MOST_USD_A_YEAR = 10**13
+"""A tenth of what the whole world earns in a year: beyond, one of the numbers is wrong."""
+REQUESTS_A_DAY = (Decimal("0.001"), Decimal(10**10))
+"""The least and the most of all who ask together."""
 _MILLION = 1_000_000
 _PERCENT = Decimal(100)
 
@@ -26,7 +31,7 @@ class Workload:
     tokens_out: Decimal
 
     def __post_init__(self) -> None:
-        within("--requests-per-day", self.requests_per_day, Decimal("0.001"), 10**10)
+        within("--requests-per-day", self.requests_per_day, *REQUESTS_A_DAY)
         within("--days-per-month", self.days_per_month, 1, 31)
         within("--tokens-in", self.tokens_in, 1, 10**7)
         within("--tokens-out", self.tokens_out, 1, 10**7)
@@ -82,7 +87,25 @@ def usd_by_year(
     growth_percent: Decimal,
     years: int,
 ) -> tuple[Decimal, ...]:
-    """What each year costs when the usage grows by `growth_percent` a year."""
+    """What each year costs when the usage grows by `growth_percent` a year.
+
+    Raises `BadUsage` (`cost-out-of-range`) for more than anybody pays.
+    """
     fixed = overheads.embeddings_usd * MONTHS
     first = usd_a_month(workload, price, overheads) * MONTHS - fixed
-    return tuple(amount + fixed for amount in grown(first, growth_percent, years))
+    found = tuple(amount + fixed for amount in grown(first, growth_percent, years))
+    if max(found) > MOST_USD_A_YEAR:
+        raise _nobody_pays(max(found), workload, growth_percent)
+    return found
+
+
+def _nobody_pays(usd: Decimal, workload: Workload, growth_percent: Decimal) -> BadUsage:
+    return BadUsage(
+        "cost-out-of-range",
+        f"a year in the cloud would cost {usd:.3g} USD, which nobody pays: one of requests, "
+        "tokens, price and growth is wrong",
+        context=f"{workload.requests_per_month:,f} requests a month of {workload.tokens_in:f} and "
+        f"{workload.tokens_out:f} tokens, growing by {growth_percent:f} % a year",
+        hint="see what each number means: ./aibox tco --help",
+        fault=Fault.YOU,
+    )

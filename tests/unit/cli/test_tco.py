@@ -95,6 +95,44 @@ def test_defaults_are_told(types: Types) -> None:
     assert "not counted: prompt overhead" in shown
 
 
+def test_a_printed_sheet_says_what_was_compared(types: Types) -> None:
+    words = (*TYPED, "--growth", "30", "--prompt-overhead", "40", "--embeddings-usd", "1500")
+    shown = types("tco", *words).out
+    assert "load: 5,000 requests a day on 22 days a month, each of 800 tokens in and 400 out" in (
+        shown
+    )
+    assert "the usage grows by 30 % a year" in shown
+    assert "counted: prompt overhead, 40 % more tokens in" in shown
+    assert "counted: embeddings, 1,500 USD a month" in shown
+    assert "assumed: the servers carry the load of every year" in shown
+    assert "server: street price; power as published (576 kWh a month)" in shown
+    assert "VAT included" in shown
+    load = types("tco", *words, "--json").json["load"]
+    assert (load["requests_per_day"], load["tokens_in"], load["growth_percent"]) == (5000, 800, 30)
+    assert "30 days a month, 0.006 USD each" in types("tco", "--scenario", "large").out
+
+
+def test_the_rule_of_thumb_is_told_of_one_server_alone(types: Types) -> None:
+    assert "rule of thumb" in types("tco", *TYPED).out
+    assert "rule of thumb" not in types("tco", *TYPED, "--servers", "3").out
+
+
+def test_columns_never_run_into_each_other(types: Types) -> None:
+    words = ("--servers", "1000", "--server-price", "1e12", "--currency", "krw")
+    (total,) = [one for one in types("tco", *TYPED, *words).out.splitlines() if "total" in one]
+    assert total.split()[2] == total.split()[4] == "KRW"
+
+
+def test_prices_that_are_dated_in_the_future_are_told(types: Types, tmp_path: Path) -> None:
+    text = (content.find().prices / "prices.toml").read_text(encoding="utf-8")
+    mine = tmp_path / "mine.toml"
+    mine.write_text(text.replace('as_of = "2025"', 'as_of = "2099-01"', 1), encoding="utf-8")
+    assert "is dated 2099-01, and today is" in types("tco", *TYPED, "--prices", mine).err
+    mine.write_text(text, encoding="utf-8")
+    told = types("tco", *TYPED, "--prices", mine).err
+    assert f"correct them in {mine} before you decide" in told
+
+
 def test_a_scenario_can_be_compared_with_a_server(types: Types) -> None:
     found = types("tco", "--scenario", "C", "--server", "a100x4", "--servers", "2", "--json").json
     assert found["on_premise"]["purchase_krw"] == 200_000_000
@@ -145,6 +183,9 @@ def test_a_price_list_of_ones_own_is_used(types: Types, tmp_path: Path) -> None:
         (("--scenario", "small", "--server", "h100"), "scenario-and-numbers"),
         (("--scenario", "A", "--model", "gpt-9"), "price-unknown"),
         ((*TYPED, "--server", "abacus"), "price-unknown"),
+        ((*TYPED, "--server", ""), "price-unknown"),
+        ((*TYPED, "--model", ""), "price-unknown"),
+        (("--scenario", ""), "scenario-unknown"),
         ((*TYPED, "--server", "h100"), "power-unknown"),
         ((*TYPED, "--users", "0"), "number-out-of-range"),
         ((*TYPED, "--users", "-5"), "number-out-of-range"),

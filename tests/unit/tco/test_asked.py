@@ -107,6 +107,11 @@ def test_requests_are_not_taken_twice() -> None:
     assert refusal(typed).reference == "requests-twice"
 
 
+def test_more_requests_of_all_users_than_there_can_be_name_what_was_typed() -> None:
+    refused = refusal(Asked(users=10**7, requests_per_user=Decimal(10**5)))
+    assert "--users times --requests-per-user" in refused.message
+
+
 @pytest.mark.parametrize("users", [0, -1, -(10**30), 10**7 + 1, 10**30])
 def test_impossible_numbers_of_users_are_refused(users: int) -> None:
     refused = refusal(Asked(users=users, requests_per_user=Decimal(1)))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from aibox import content
 from aibox.errors import BadUsage
-from aibox.tco import premises, prices, workload
+from aibox.tco import money, premises, prices, workload
 from aibox.tco.comparison import Cheaper, Comparison
+from aibox.tco.money import Currency
 from aibox.tco.premises import Premises, Wish
 from aibox.tco.prices import CloudPrice
 from aibox.tco.workload import Overheads, Workload
@@ -163,6 +164,44 @@ def test_usage_at_balance_makes_both_equal() -> None:
     found = of([100, 100], 150, [100, 100])
     assert found.usage_at_balance == Decimal("1.75")
     assert of([0], 1, [1]).usage_at_balance is None
+
+
+def test_embeddings_do_not_balance_with_the_usage() -> None:
+    own = Premises(Decimal(500), (Decimal(0),))
+    found = Comparison((Decimal(300),), own, cloud_fixed=Decimal(200))
+    assert found.usage_at_balance == 3, "the 100 that grow must become 300"
+    cheap = replace(own, purchase=Decimal(150))
+    assert Comparison((Decimal(300),), cheap, cloud_fixed=Decimal(200)).usage_at_balance is None
+
+
+def test_a_bill_that_nobody_pays_is_refused() -> None:
+    most = Workload(Decimal(10**10), 31, Decimal(10**7), Decimal(10**7))
+    with pytest.raises(BadUsage) as refused:
+        workload.usd_by_year(most, PRICE, Overheads(), Decimal(1000), 5)
+    assert refused.value.reference == "cost-out-of-range"
+    assert "310,000,000,000 requests a month" in refused.value.context
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "told"),
+    [
+        ("0", Currency.USD, "$0"),
+        ("0.004", Currency.USD, "under $0.01"),
+        ("0.005", Currency.USD, "$0.01"),
+        ("0.4", Currency.KRW, "under 1 KRW"),
+        ("0.5", Currency.KRW, "1 KRW"),
+    ],
+)
+def test_a_little_money_is_not_called_none(amount: str, currency: Currency, told: str) -> None:
+    assert money.shown(Decimal(amount), currency) == told
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [("5000.0", "5,000"), ("3333.33", "3,333"), ("0.0221", "0.0221"), ("1.234567", "1.23")],
+)
+def test_a_few_requests_are_not_called_none(number: str, told: str) -> None:
+    assert money.count(Decimal(number)) == told
 
 
 def test_depreciation_spreads_the_purchase() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -36,7 +37,13 @@ def costs(cloud: int, own: int) -> Comparison:
         (answers(volume=9_999), Choice.CLOUD, "not sensitive"),
         (answers(engineer=False), Choice.HYBRID, "start in the cloud"),
         (answers(engineer=True, budget=500 * MILLION + 1), Choice.ON_PREMISE, "above 500,000,000"),
-        (answers(engineer=True, budget=500 * MILLION), Choice.HYBRID, "only the sensitive data"),
+        (
+            answers(True, True, engineer=True, budget=500 * MILLION),
+            Choice.HYBRID,
+            "only the sensitive data",
+        ),
+        (answers(engineer=True, budget=1), Choice.HYBRID, "what turns out to be sensitive"),
+        (answers(False, False, 1), Choice.CLOUD, "whether it can be masked decides nothing"),
         (answers(True, True, engineer=False), Choice.HYBRID, "can be masked"),
     ],
 )
@@ -90,3 +97,32 @@ def test_equal_costs_recommend_nothing() -> None:
 def test_near_costs_are_called_close() -> None:
     assert any("close" in reason for reason in recommend(answers(None), costs(2, 3)).reasons)
     assert not any("close" in reason for reason in recommend(answers(None), costs(1, 3)).reasons)
+
+
+def test_growth_over_the_line_that_decides_is_told() -> None:
+    crossed = "with this growth it is 45,000 in the last year: ask again before then"
+    grows = replace(answers(volume=5_000), requests_per_day_at_last=Decimal(45_000))
+    assert crossed in recommend(grows, None).reasons
+    stays = replace(answers(volume=5_000), requests_per_day_at_last=Decimal(9_999))
+    assert not any("growth" in reason for reason in recommend(stays, None).reasons)
+
+
+def test_what_costs_more_than_the_budget_is_told() -> None:
+    rich = answers(True, False, budget=600 * MILLION)
+    own = Premises(Decimal(700 * MILLION), (Decimal(0),) * 3)
+    found = recommend(rich, Comparison((Decimal(1),) * 3, own))
+    assert found.choice is Choice.ON_PREMISE
+    told = "cost 700,000,000 KRW over three years: more than the budget of 600,000,000 KRW"
+    assert any(told in reason for reason in found.reasons)
+    two_years = Comparison((Decimal(1),) * 2, replace(own, running_by_year=(Decimal(0),) * 2))
+    assert not any("budget" in reason for reason in recommend(rich, two_years).reasons)
+
+
+def test_a_measured_volume_is_told_without_a_tail_of_digits() -> None:
+    third = Decimal(10_000) / 3
+    found = recommend(replace(answers(), requests_per_day=third), None)
+    assert "3,333 requests a day: below 10,000" in found.reasons
+
+
+def test_a_share_that_is_not_nothing_is_not_called_so() -> None:
+    assert any("less than 1 %" in told for told in recommend(answers(None), costs(1, 999)).reasons)

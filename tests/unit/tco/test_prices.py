@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -71,6 +72,15 @@ def test_an_installed_box_carries_the_files(name: str) -> None:
         ('name = "gpt-4-turbo"', 'name = "gpt-4o"', "named twice: gpt-4o"),
         ("purchase_krw = { low = 6_000_000, high = 8_000_000 }\n", "", "server[0].purchase_krw"),
         ("krw_per_kwh", "krw_per_kw", "running.krw_per_kwh"),
+        ("input_usd = 2.50", "input_usd = 3337.5", "cloud[0].input_usd"),
+        ("krw_per_usd = 1335\n", "krw_per_usd = 0.00075\n", "exchange.krw_per_usd"),
+        ("high = 10 }", "high = 101 }", "running.maintenance_percent_a_year.high"),
+        ('as_of = "2025"\n', 'as_of = "2025-02-31"\n', "as_of"),
+        ('as_of = "2025"\n', 'as_of = "2025-13"\n', "as_of"),
+        ('title = "GPT-4o"', 'title = "GPT\\u001b[2J"', "cloud[0].title"),
+        ('title = "GPT-4o"', 'title = "GPT\\nfree"', "cloud[0].title"),
+        ("input_usd = 2.50", "input_usd = " + "9" * 5000, "is not TOML"),
+        ("[exchange]\n", "[exchange]\nkrw_per_usd = 1\n", "is not TOML"),
     ],
 )
 def test_a_wrong_or_missing_price_is_named(tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -78,6 +88,33 @@ def test_a_wrong_or_missing_price_is_named(tmp_path: Path, old: str, new: str, t
         prices.load(changed(tmp_path, old, new))
     assert refused.value.reference == "price-list-invalid"
     assert told in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [('"2025-11"', "2025-11"), ("2025-11-26", "2025-11-26"), ("2025", "2025")],
+)
+def test_a_date_is_read_as_people_write_it(tmp_path: Path, written: str, read: str) -> None:
+    path = changed(tmp_path, 'as_of = "2025"', f"as_of = {written}")
+    assert prices.load(path).as_of == read
+
+
+def test_a_list_of_an_editor_that_marks_the_encoding_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbf" + FILE.read_bytes().replace(b"\n", b"\r\n"))
+    assert prices.load(path) == prices.load(FILE)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_of_prices_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "my prices"
+    make(path)
+    with pytest.raises(BadUsage) as refused:
+        prices.load(path)
+    assert refused.value.reference == "price-list-unreadable"
+    assert refused.value.hint.endswith(f"--prices '{path}'")
 
 
 def test_a_list_that_is_not_there_is_refused(tmp_path: Path) -> None:
