@@ -43,6 +43,9 @@ _LLAMA = """
     split-mode swa-full tensor-split threads threads-batch ubatch-size
 """
 
+# They look like switches and want a word.
+_ON_OR_OFF = ("flash-attn", "reasoning")
+
 
 class KindName(StrEnum):
     """What `kind` of a [serving.NAME] may be."""
@@ -99,7 +102,15 @@ def _llama(values: Mapping[str, Any]) -> list[str]:
         "cache-ram": 0,
     }
     switches = ["--metrics", "--no-slots", "--no-ui", "--offline"]
-    return ["/app/llama-server", *switches, *_flags({**own, **values["arguments"]})]
+    said = {key: _for_llama(key, value) for key, value in values["arguments"].items()}
+    return ["/app/llama-server", *switches, *_flags({**own, **said})]
+
+
+def _for_llama(key: str, value: Any) -> Any:
+    """A value as llama-server wants it, where that is not how it is written elsewhere."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return ("on" if value else "off") if key in _ON_OR_OFF and isinstance(value, bool) else value
 
 
 def _flags(arguments: Mapping[str, Any], negated: str = "") -> Iterator[str]:
@@ -110,7 +121,8 @@ def _flags(arguments: Mapping[str, Any], negated: str = "") -> Iterator[str]:
                 yield f"--{key}" if value else f"--{negated}{key}"
             continue
         yield f"--{key}"
-        yield value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for one in value if isinstance(value, list | tuple) else (value,):
+            yield one if isinstance(one, str) else json.dumps(one, sort_keys=True)
 
 
 KINDS: Mapping[KindName, Kind] = {

@@ -11,6 +11,7 @@ import contextlib
 import secrets
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import yaml
 import hand_made_gguf
 import hand_made_model
 import stack_examples as stacks
+from aibox.engine_kinds import KINDS, KindName
 from rag_app.config import Engine, Tuning
 from rag_app.engines.openai import OpenAIEngine, Usage
 from rag_app.errors import EngineFailed
@@ -52,11 +54,33 @@ ctx-size = 8192
 parallel = 2
 threads = 2
 """
+# Each argument that a profile may set and that is not set above, with a value to start with.
+OTHERS = """
+batch-size = 512
+cache-ram = 64
+cache-reuse = 16
+cache-type-k = "q8_0"
+cache-type-v = "q8_0"
+chat-template-kwargs = { enable_thinking = false }
+flash-attn = true
+load-mode = "mmap"
+main-gpu = 0
+n-gpu-layers = 0
+n-predict = 100
+reasoning = false
+reasoning-budget = 0
+seed = 1
+split-mode = "none"
+swa-full = true
+tensor-split = [1, 1]
+threads-batch = 2
+ubatch-size = 256
+"""
 
 
-def service() -> tuple[dict[str, Any], bytes]:
+def service(serving: str = SERVING) -> tuple[dict[str, Any], bytes]:
     """What is rendered for the engine: its part of the Compose file, and its question."""
-    release = stacks.release(stacks.profile_text(SERVING))
+    release = stacks.release(stacks.profile_text(serving))
     models = [
         pin.model_copy(
             update={"files": (pin.files[0].model_copy(update={"path": hand_made_gguf.NAME}),)}
@@ -87,8 +111,8 @@ def figures() -> list[str]:
 
 
 @contextlib.contextmanager
-def started(folder: Path) -> Iterator[str]:
-    chat, asking = service()
+def started(folder: Path, serving: str = SERVING) -> Iterator[str]:
+    chat, asking = service(serving)
     (folder / "model").mkdir()
     (folder / "model" / hand_made_gguf.NAME).write_bytes(hand_made_gguf.file())
     (folder / "ask.py").write_bytes(asking)
@@ -121,11 +145,17 @@ def asks(name: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
+def runs(name: str) -> bool:
+    return docker("inspect", "--format", "{{.State.Running}}", name).out.strip() == "true"
+
+
 def address(name: str) -> str:
     return "http://" + docker("port", name, "8000/tcp").out.split()[0]
 
 
-def answer(name: str, folder: Path, key: str = KEY) -> tuple[str, Usage | None]:
+def answer(
+    name: str, folder: Path, key: str = KEY, text: str = "Text."
+) -> tuple[str, Usage | None]:
     """What the application's own client gets for a question."""
     file = folder / "key"
     file.write_text(key)
@@ -138,7 +168,7 @@ def answer(name: str, folder: Path, key: str = KEY) -> tuple[str, Usage | None]:
     )  # fmt: skip
     prompts = PromptTexts("Answer.", "{passages}\n{question}", {"en": "none", "ko": "없음"})
     passage = Passage(
-        chunk_id=1, document_id="d", document="d.md", text="Text.", start=0, end=5, score=1,
+        chunk_id=1, document_id="d", document="d.md", text=text, start=0, end=5, score=1,
         evidence=1, page=1,
     )  # fmt: skip
 
@@ -203,6 +233,32 @@ def test_more_questions_than_it_works_at_wait_and_are_answered(name: str, tmp_pa
 
     assert asyncio.run(work()) == [200] * 12
     assert asks(name).returncode == 0
+
+
+def test_passages_that_are_too_long_for_it_are_told_as_such(name: str, tmp_path: Path) -> None:
+    # Of its context each answer has an even share, whatever the others leave free.
+    with pytest.raises(EngineFailed, match=r"longer than .* can read \(HTTP 400\)"):
+        answer(name, tmp_path, text="word " * 1000)
+    assert answer(name, tmp_path)[0] == hand_made_model.ANSWER
+
+
+def test_another_path_is_told_as_such_and_another_model_is_not(name: str, tmp_path: Path) -> None:
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=address(name), headers=headers, trust_env=False) as client:
+        assert [one["id"] for one in client.get("/v1/models").json()["data"]] == ["small"]
+        assert client.post("/v1/v1/chat/completions", json={}).status_code == httpx.codes.NOT_FOUND
+        # It has one model and writes with it, whoever is asked for.
+        body = {"model": "another", "prompt": "1", "max_tokens": 1}
+        assert client.post("/v1/completions", json=body).json()["model"] == "small"
+
+
+def test_it_starts_with_every_argument_that_a_profile_may_set(tmp_path: Path, name: str) -> None:
+    serving = SERVING + OTHERS
+    said = tomllib.loads(serving)["serving"]["chat"]["arguments"]
+    assert set(said) == KINDS[KindName.LLAMA].arguments
+    with started(tmp_path, serving) as other:
+        wait_until(lambda: asks(other).returncode == 0 or not runs(other), 60, "an answer")
+        assert runs(other), docker("logs", other).err[-2000:]
 
 
 def test_it_stops_when_it_is_told_to(name: str) -> None:

@@ -6,6 +6,7 @@ checked against what its makers publish, by what is rendered alone.
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from typing import Any
 
@@ -84,6 +85,17 @@ def test_memory_for_old_contexts_is_what_the_profile_says_and_none_otherwise() -
     words = chat["command"]
     assert words.count("--cache-ram") == 1
     assert words[words.index("--cache-ram") + 1] == "512"
+
+
+def test_lists_and_switches_are_written_as_each_engine_reads_them() -> None:
+    _, chat, _ = made(LLAMA + "tensor-split = [3, 1]\nflash-attn = true\nreasoning = false\n")
+    words = dict(itertools.pairwise(chat["command"]))
+    assert (words["--tensor-split"], words["--flash-attn"]) == ("3,1", "on")
+    assert words["--reasoning"] == "off"
+    listed = "cudagraph-capture-sizes = [1, 2]\nenable-prefix-caching = false\n"
+    _, chat, _ = made(NIM + listed, stacks.HARDWARE)
+    assert "--cudagraph-capture-sizes 1 2 " in " ".join(chat["command"])
+    assert "--no-enable-prefix-caching" in chat["command"]
 
 
 def test_nim_serves_weights_of_the_release_and_gets_no_key_of_its_makers() -> None:
