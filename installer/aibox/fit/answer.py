@@ -21,13 +21,17 @@ TYPICAL = (1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A model: what it is called, its shape and its weights; a draft model that runs beside it."""
+    """A model: what it is called, its shape and its weights; a draft model that runs beside it.
+
+    `notes` say what is odd of it.
+    """
 
     name: str
     shape: Shape
     weights: Weights
     draft: Shape | None = None
     draft_weights: Weights | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ def answer(subject: Subject, ask: Ask) -> Answer:
         high=high,
         at_lengths=tuple(_at_lengths(pool, load, context, low, high, engine)),
         obstacles=blocked,
-        notes=(*ask.cards.notes, *told, *_of_release(ask.release)),
+        notes=(*subject.notes, *ask.cards.notes, *told, *_of_release(ask.release)),
         pool=pool,
         load=load,
     )
@@ -157,11 +161,11 @@ def _computed_in(subject: Subject, dtype: str) -> Subject:
     if dtype not in ("float32", "float"):
         return subject
     shape, found = subject.shape, subject.weights
-    kept = shape.dtype == "float32" or shape.quantised is not None
+    times = 1 if weights.is_wide(shape, found) or shape.quantised is not None else 2
     return replace(
         subject,
-        shape=replace(shape, number_bytes=4, dtype="float"),
-        weights=found if kept else replace(found, total=2 * found.total, drafts=2 * found.drafts),
+        shape=replace(shape, number_bytes=4),
+        weights=replace(found, total=times * found.total, drafts=times * found.drafts, wide=False),
     )
 
 

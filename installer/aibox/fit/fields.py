@@ -105,7 +105,7 @@ def parse(data: bytes, source: str) -> Fields:
             "invalid", f"has more than {LIMIT_BYTES:,} bytes; no config.json is that large"
         )
     try:
-        values = json.loads(data, parse_constant=_no_number)
+        values = json.loads(data, parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise empty.wrong("invalid", f"is not JSON: {error}") from error
     if not isinstance(values, dict):
@@ -123,7 +123,8 @@ def read(path: Path) -> Fields:
     return parse(data, str(path))
 
 
-def _no_number(name: str) -> float:
+def no_number(name: str) -> float:
+    """For `json.loads(parse_constant=…)`: NaN and Infinity raise `ValueError`."""
     raise ValueError(f"{name} is no number of JSON")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from aibox.errors import BadUsage, Fault
 from aibox.fit import answer as answers
 from aibox.fit import cards as gpus
-from aibox.fit import fields, loadable, overhead, parallel, reading, weights
+from aibox.fit import fields, files, loadable, overhead, parallel, reading, weights
 from aibox.fit.answer import Answer, Ask, Neighbour, Subject
 from aibox.fit.cards import Cards
 from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry
@@ -26,6 +26,8 @@ from aibox.serving import Serving
 CONFIG = "config.json"
 _POOLED_TOKENS = 8192
 """The longest text for which an embedder beside a language model is given room."""
+_ALIKE = 1.5
+"""How much more or less than counted real weights have at most: some keep their words twice."""
 _ROOM = GIB // 2
 """Left free on a card that engines share: each brings its own driver context."""
 
@@ -229,10 +231,30 @@ def _of_folder(sources: Sources, folder: Path) -> Known:
     architecture = sources.catalogue.architecture(reading.architecture_of(read))
     _refuse_what_cannot_load(sources, folder.name, architecture)
     shape = reading.shape_of(read, architecture.family)
-    found = weights.of_folder(folder, shape) or weights.counted(shape)
+    found = files.of_folder(folder, shape)
+    odd = _odd(folder, shape, found) if found is not None else ()
+    found = found or weights.counted(shape)
     if found is None:
         raise _weights_unknown(str(folder), "the folder has no safetensors files")
-    return Known(Subject(folder.name, shape, found), None, architecture)
+    return Known(Subject(folder.name, shape, found, notes=odd), None, architecture)
+
+
+def _odd(folder: Path, shape: Shape, found: Weights) -> tuple[str, ...]:
+    """What is odd of weights beside a config.json; raises `BadUsage` where too few are there."""
+    share = weights.share_of_counted(shape, found)
+    if 1 / _ALIKE < share < _ALIKE:
+        return ()
+    there = f"{found.total / 1e9:,.1f} GB of weights ({found.source})"
+    told = f"{there} are {share:.2g} times what its config.json describes"
+    if share > 1:
+        return (f"{told}: see whether they belong together; the weights are believed",)
+    raise BadUsage(
+        "model-weights-contradictory",
+        f"weights and config.json in {folder} do not belong together: {told}",
+        hint="download both from one revision of the model, then: "
+        "./aibox fit --model FOLDER --gpu GPU",
+        fault=Fault.YOU,
+    )
 
 
 def _of_name(sources: Sources, name: str) -> Known:

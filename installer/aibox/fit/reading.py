@@ -24,8 +24,12 @@ _KINDS = {
 _LETTERS = {"*": Kind.FULL, "M": Kind.STATE, "-": None, "E": None}
 """Nemotron's `hybrid_override_pattern`: attention, Mamba, a plain layer, experts."""
 
-_WIDTHS = ("bfloat16", "float16", "half", "float32", "float", "")
-"""Formats of numbers that a config names and the engine computes in ("" is said by nobody)."""
+_DTYPES = {
+    **{name: name for name in ("bfloat16", "float16", "float32", "")},
+    "half": "float16",
+    "float": "float32",
+}
+"""Formats of numbers that a config names ("" where it names none), by the engine's name."""
 
 # What Gemma 3's own files leave out, for its class fills it in (transformers' Gemma3TextConfig).
 _LEFT_OUT: Mapping[str, Mapping[str, int]] = {
@@ -107,8 +111,8 @@ def shape_of(fields: Fields, family: Family) -> Shape:
 
 def _dtype(fields: Fields, text: Fields) -> str:
     said = text.word("dtype", "torch_dtype") or fields.word("dtype", "torch_dtype")
-    found = said.removeprefix("torch.")
-    if found not in _WIDTHS:
+    found = _DTYPES.get(said.removeprefix("torch."))
+    if found is None:
         raise text.wrong("unsupported", f"has numbers in {said!r}, which is not modelled")
     return found
 
@@ -372,7 +376,10 @@ def _quantised(fields: Fields, text: Fields) -> Quantised | None:
 
 
 def _form(table: Fields, method: str) -> str:
-    if method in ("awq", "gptq", "fp8", "mxfp4"):
+    if method in ("awq", "gptq"):
+        bits = table.maybe("bits", "w_bit", least=1, most=16)
+        return {4: method, 8: "fp8"}.get(bits or 4, "")
+    if method in ("fp8", "mxfp4"):
         return method
     if method == "modelopt":
         algorithm = table.word("quant_algo").upper()

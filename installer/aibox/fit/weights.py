@@ -1,27 +1,14 @@
-"""The bytes of weights: what a lock, an index, the headers of the files or a count say of them."""
+"""The bytes of weights: all of them, by whoever says so, and those on one GPU."""
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
 
-from aibox.errors import BadUsage, Fault
 from aibox.fit import parameters
 from aibox.fit.blocks import Kind
 from aibox.fit.caches import stages_of
 from aibox.fit.engine import Engine
 from aibox.fit.shapes import Shape
-
-INDEX = "model.safetensors.index.json"
-_HEADER_LIMIT = 100_000_000
-"""The format's own limit of a header, in bytes."""
-# The names of layers and of what guesses, in all the families of vLLM's models.
-_LAYER = re.compile(r"(?:model\.|language_model\.)*layers\.(\d+)\.")
-_GUESSING = re.compile(r"(?:model\.)?mtp(?:_[a-z]+)?\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +16,13 @@ class Weights:
     """All bytes of a model's weights, and who says so.
 
     `drafts` are those of layers that guess (MTP): the engine loads them only where it guesses.
+    `wide` says whether the numbers are of 32 bits, None as the config says.
     """
 
     total: int
     source: str
     drafts: int = 0
-
-
-def of_folder(folder: Path, shape: Shape) -> Weights | None:
-    """The weights in a folder: by the index's total, else by the files' headers.
-
-    What layers that guess take is read from the headers; where the files are not there, it counts
-    as if it were always loaded. None when there are none at all. Raises `BadUsage`
-    (`model-weights-invalid`).
-    """
-    index = folder / INDEX
-    files = sorted(folder.glob("*.safetensors"))
-    if not index.is_file() and not files:
-        return None
-    tensors = [found for file in files for found in _of_header(file)]
-    drafts = sum(size for name, size in tensors if _guesses(name, shape))
-    if index.is_file():
-        return Weights(_of_index(index), f"total_size of {INDEX}", drafts)
-    total = sum(size for _name, size in tensors)
-    return Weights(total, "the headers of the safetensors files", drafts)
+    wide: bool | None = None
 
 
 def counted(shape: Shape, form: str = "") -> Weights | None:
@@ -66,20 +36,27 @@ def counted(shape: Shape, form: str = "") -> Weights | None:
     return Weights(wide * total, "counted from its shape", wide * (total - without))
 
 
-def _guesses(name: str, shape: Shape) -> bool:
-    """Whether a tensor is of a layer that guesses: `mtp.…`, or a layer beyond the model's own."""
-    if not shape.drafts:
+def is_wide(shape: Shape, found: Weights) -> bool:
+    """Whether the files hold numbers of 32 bits, which the engine loads as 16."""
+    if shape.quantised is not None:
         return False
-    layer = _LAYER.match(name)
-    return bool(_GUESSING.match(name) or (layer and int(layer[1]) >= len(shape.layers)))
+    return shape.dtype == "float32" if found.wide is None else found.wide
+
+
+def share_of_counted(shape: Shape, found: Weights) -> float:
+    """Bytes that are there, as a share of those the shape has; 1 where these cannot be counted."""
+    expected = counted(shape)
+    if expected is None:
+        return 1.0
+    narrow, meant = (one.total / (1 + is_wide(shape, one)) for one in (found, expected))
+    return narrow / meant
 
 
 def per_gpu(shape: Shape, weights: Weights, engine: Engine) -> int:
     """Bytes on the GPU that holds most: layers and tables are cut, heads that are few repeated."""
     guessing = weights.drafts if engine.draft_method == "mtp" else 0
     total = weights.total - weights.drafts
-    if shape.dtype == "float32" and shape.quantised is None:
-        # Files of 32 bits; the engine loads them as 16.
+    if is_wide(shape, weights):
         total //= 2
     table = parameters.words_bytes(shape)
     tables = min(total, table * (1 if shape.tied else 2))
@@ -120,44 +97,3 @@ def _repeated(shape: Shape, engine: Engine) -> int:
         if layer.kind is not Kind.LATENT and layer.heads < engine.tensor_parallel:
             total += number * (1 - layer.heads / engine.tensor_parallel)
     return int(total / engine.stages)
-
-
-def _of_index(path: Path) -> int:
-    try:
-        total = json.loads(path.read_bytes())["metadata"]["total_size"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _invalid(path, f"is no index with a total_size ({type(error).__name__})") from error
-    if isinstance(total, bool) or not isinstance(total, int | float) or total <= 0:
-        raise _invalid(path, f"has a total_size of {total!r}")
-    return int(total)
-
-
-def _of_header(path: Path) -> list[tuple[str, int]]:
-    """The tensors of a file, each with its bytes."""
-    try:
-        with path.open("rb") as file:
-            return list(_tensors(file))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _invalid(path, f"has no readable header ({type(error).__name__})") from error
-
-
-def _tensors(file: BinaryIO) -> Iterator[tuple[str, int]]:
-    length = int.from_bytes(file.read(8), "little")
-    if not 2 <= length <= _HEADER_LIMIT:
-        raise ValueError("length of header")
-    table = json.loads(file.read(length))
-    if not isinstance(table, dict):
-        raise ValueError("kind of header")
-    for name, tensor in table.items():
-        if name != "__metadata__":
-            start, end = tensor["data_offsets"]
-            yield name, int(end) - int(start)
-
-
-def _invalid(path: Path, told: str) -> BadUsage:
-    return BadUsage(
-        "model-weights-invalid",
-        f"{path} {told}",
-        hint="download the file again, then: ./aibox fit --model DIR",
-        fault=Fault.UPSTREAM,
-    )

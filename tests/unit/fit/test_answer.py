@@ -308,6 +308,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_fewer_weights_than_a_config_describes_are_refused_and_more_are_said(folder: Path) -> None:
+    def ask_with(total: int) -> Answer:
+        table = {"metadata": {"total_size": total}}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(table))
+        return question.of_model(SOURCES, str(folder), on("h200-sxm"), Adjustment())
+
+    assert not ask_with(16_060_522_496).subject.notes
+    assert "are believed" in ask_with(32_000_000_000).notes[0]
+    with pytest.raises(BadUsage) as refused:
+        ask_with(4_000_000_000)
+    assert refused.value.reference == "model-weights-contradictory"
+
+
 def test_a_folder_of_a_class_nobody_modelled_is_unknown(folder: Path) -> None:
     values = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**values, "architectures": ["OracleModel"]}))
@@ -321,14 +334,35 @@ def test_a_folder_of_a_class_nobody_modelled_is_unknown(folder: Path) -> None:
     [
         ("solar-open-100b", "fit-not-loadable"),
         ("hyperclovax-seed-vision-instruct-3b", "fit-not-loadable"),
-        ("mistral-small-4-119b-2603", "fit-config-unknown"),
-        ("qwen3.6-35b-a3b-nvfp4", "fit-weights-unknown"),
         ("gpt-9", "fit-model-unknown"),
     ],
 )
 def test_what_is_unknown_or_does_not_load_is_said_never_guessed(model: str, reference: str) -> None:
     with pytest.raises(BadUsage) as refused:
         ask(model, "h200-sxm", 8)
+    assert refused.value.reference == reference
+
+
+@pytest.mark.parametrize(
+    ("changed", "reference"),
+    [
+        ({"config": {}}, "fit-config-unknown"),
+        (
+            {"config": {"quantization_config": {"quant_method": "modelopt"}}, "like": "qwen3-8b"},
+            "fit-weights-unknown",
+        ),
+    ],
+)
+def test_what_nobody_has_read_of_a_model_is_said_to_be_unknown(
+    changed: dict[str, object], reference: str
+) -> None:
+    known = CATALOGUE.model("qwen3-8b")
+    assert known is not None
+    unread = {"name": "unread", "repository": None, "weights_bytes": None, **changed}
+    models = (*CATALOGUE.models, known.model_copy(update=unread))
+    sources = Sources(CATALOGUE.model_copy(update={"models": models}))
+    with pytest.raises(BadUsage) as refused:
+        question.known(sources, "unread")
     assert refused.value.reference == reference
 
 

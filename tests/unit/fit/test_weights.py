@@ -12,7 +12,7 @@ import pytest
 
 from aibox import content
 from aibox.errors import BadUsage
-from aibox.fit import catalogue, question, weights
+from aibox.fit import catalogue, files, question, weights
 from aibox.fit.engine import Engine
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
@@ -42,22 +42,22 @@ def write(path: Path, sizes: Mapping[str, int]) -> None:
 
 
 def test_a_folder_is_read_by_its_index(tmp_path: Path) -> None:
-    (tmp_path / weights.INDEX).write_text(json.dumps({"metadata": {"total_size": 16_060_522_496}}))
-    found = weights.of_folder(tmp_path, PLAIN)
-    assert found == Weights(16_060_522_496, f"total_size of {weights.INDEX}")
+    (tmp_path / files.INDEX).write_text(json.dumps({"metadata": {"total_size": 16_060_522_496}}))
+    found = files.of_folder(tmp_path, PLAIN)
+    assert found == Weights(16_060_522_496, f"total_size of {files.INDEX}")
     assert weights.per_gpu(PLAIN, found, Engine()) == 16_060_522_496
 
 
 def test_a_folder_without_an_index_is_read_by_its_headers(tmp_path: Path) -> None:
     write(tmp_path / "model-1.safetensors", {"a": 1 << 30, "b": 1 << 31})
     write(tmp_path / "model-2.safetensors", {"c": 1 << 32})
-    found = weights.of_folder(tmp_path, PLAIN)
+    found = files.of_folder(tmp_path, PLAIN)
     assert found is not None
     assert found.total == (1 << 30) + (1 << 31) + (1 << 32)
 
 
 def test_a_folder_without_weights_has_none(tmp_path: Path) -> None:
-    assert weights.of_folder(tmp_path, PLAIN) is None
+    assert files.of_folder(tmp_path, PLAIN) is None
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_folder_without_weights_has_none(tmp_path: Path) -> None:
 def test_weights_without_a_header_are_refused(tmp_path: Path, data: bytes, index: bool) -> None:
     (tmp_path / "model.safetensors").write_bytes(data)
     if index:
-        (tmp_path / weights.INDEX).write_text(json.dumps({"metadata": {"total_size": 16}}))
+        (tmp_path / files.INDEX).write_text(json.dumps({"metadata": {"total_size": 16}}))
     with pytest.raises(BadUsage) as refused:
-        weights.of_folder(tmp_path, PLAIN)
+        files.of_folder(tmp_path, PLAIN)
     assert refused.value.reference == "model-weights-invalid"
 
 
@@ -96,8 +96,8 @@ def test_layers_that_guess_are_weights_only_where_the_engine_guesses(
     write(tmp_path / "model.safetensors", {**OWN, name: 1 << 23})
     if index:
         total = json.dumps({"metadata": {"total_size": (7 << 20) + (1 << 23)}})
-        (tmp_path / weights.INDEX).write_text(total)
-    found = weights.of_folder(tmp_path, WITH_DRAFTS)
+        (tmp_path / files.INDEX).write_text(total)
+    found = files.of_folder(tmp_path, WITH_DRAFTS)
     assert found is not None
     assert (found.total, found.drafts) == ((7 << 20) + (1 << 23), 1 << 23)
     held = weights.per_gpu(WITH_DRAFTS, found, Engine())
@@ -107,7 +107,7 @@ def test_layers_that_guess_are_weights_only_where_the_engine_guesses(
 
 def test_a_model_without_layers_that_guess_has_no_such_tensors(tmp_path: Path) -> None:
     write(tmp_path / "model.safetensors", {"model.layers.99.weight": 1 << 20})
-    found = weights.of_folder(tmp_path, PLAIN)
+    found = files.of_folder(tmp_path, PLAIN)
     assert found is not None
     assert found.drafts == 0
 
@@ -119,3 +119,107 @@ def test_of_what_is_counted_the_layers_that_guess_are_known() -> None:
     assert without is not None
     assert found.total - found.drafts == without.total
     assert found.drafts > 0
+
+
+def sized(folder: Path, total: object, named: Mapping[str, str]) -> None:
+    """An index of this total size whose tensors are in these files."""
+    table = {"metadata": {"total_size": total}, "weight_map": named}
+    (folder / files.INDEX).write_text(json.dumps(table))
+
+
+def test_the_files_that_an_index_names_are_what_the_engine_loads(tmp_path: Path) -> None:
+    write(tmp_path / "model.safetensors", {"a": 1 << 30})
+    write(tmp_path / "other.safetensors", {"b": 1 << 30})
+    sized(tmp_path, 7, {"a": "model.safetensors"})
+    assert files.of_folder(tmp_path, PLAIN) == Weights(
+        1 << 30, "the headers of the safetensors files", wide=False
+    )
+
+
+def test_an_index_tells_of_files_that_are_not_there_yet(tmp_path: Path) -> None:
+    write(tmp_path / "model-1.safetensors", {"a": 1 << 30})
+    sized(tmp_path, 3 << 30, {"a": "model-1.safetensors", "b": "model-2.safetensors"})
+    assert files.of_folder(tmp_path, PLAIN) == Weights(3 << 30, f"total_size of {files.INDEX}")
+
+
+def test_a_part_of_the_files_is_not_taken_for_all_of_them(tmp_path: Path) -> None:
+    write(tmp_path / "model-00001-of-00004.safetensors", {"a": 1 << 30})
+    with pytest.raises(BadUsage, match="1 of the 4 files") as refused:
+        files.of_folder(tmp_path, PLAIN)
+    assert refused.value.reference == "model-weights-incomplete"
+
+
+def test_weights_that_are_there_twice_count_once(tmp_path: Path) -> None:
+    write(tmp_path / "model-00001-of-00001.safetensors", {"a": 1 << 30})
+    write(tmp_path / "consolidated.safetensors", {"a": 1 << 30})
+    found = files.of_folder(tmp_path, PLAIN)
+    assert found is not None
+    assert found.total == 1 << 30
+
+
+@pytest.mark.parametrize("name", ["model-Q4_K_M.gguf", "pytorch_model.bin"])
+def test_weights_in_another_format_are_not_counted_as_if_they_were_not_there(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(BadUsage) as refused:
+        files.of_folder(tmp_path, PLAIN)
+    assert refused.value.reference == "model-weights-format"
+
+
+@pytest.mark.parametrize("total", ["NaN", "Infinity", "1e400", "-1", "0", "true", '"16"', "1e30"])
+def test_an_index_of_an_absurd_size_is_refused(tmp_path: Path, total: str) -> None:
+    (tmp_path / files.INDEX).write_text(f'{{"metadata": {{"total_size": {total}}}}}')
+    with pytest.raises(BadUsage) as refused:
+        files.of_folder(tmp_path, PLAIN)
+    assert refused.value.reference == "model-weights-invalid"
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"metadata": 1}', '{"weight_map": {"a": "../b"}}'])
+def test_an_index_that_says_nothing_of_a_folder_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / files.INDEX).write_text(text)
+    with pytest.raises(BadUsage) as refused:
+        files.of_folder(tmp_path, PLAIN)
+    assert refused.value.reference == "model-weights-invalid"
+
+
+def test_files_that_hold_more_than_their_index_says_contradict_it(tmp_path: Path) -> None:
+    write(tmp_path / "model-1.safetensors", {"a": 1 << 30})
+    sized(tmp_path, 1 << 20, {"a": "model-1.safetensors", "b": "model-2.safetensors"})
+    with pytest.raises(BadUsage, match="files beside it hold"):
+        files.of_folder(tmp_path, PLAIN)
+
+
+@pytest.mark.parametrize(
+    "offsets", [[16, 0], [0, 16.5], ["0", "16"], [0, 1 << 60], [0, 1, 2], [8, 16], [-8, 8], None]
+)
+def test_a_header_of_absurd_offsets_is_refused(tmp_path: Path, offsets: object) -> None:
+    header = json.dumps({"a": {"dtype": "BF16", "shape": [1], "data_offsets": offsets}}).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(BadUsage) as refused:
+        files.of_folder(tmp_path, PLAIN)
+    assert refused.value.reference == "model-weights-invalid"
+
+
+def test_files_without_a_tensor_are_no_weights(tmp_path: Path) -> None:
+    write(tmp_path / "model.safetensors", {})
+    with pytest.raises(BadUsage, match="hold 0 bytes"):
+        files.of_folder(tmp_path, PLAIN)
+
+
+def test_files_say_themselves_whether_their_numbers_are_wide() -> None:
+    told_wide = replace(PLAIN, dtype="float32")
+    narrow, wide = (Weights(1 << 34, "files", wide=one) for one in (False, True))
+    assert weights.per_gpu(told_wide, narrow, Engine()) == 1 << 34
+    assert weights.per_gpu(PLAIN, wide, Engine()) == 1 << 33
+    assert weights.per_gpu(told_wide, Weights(1 << 34, "nobody"), Engine()) == 1 << 33
+
+
+def test_weights_in_32_bits_are_known_by_their_headers(tmp_path: Path) -> None:
+    header = {"a": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}
+    data = json.dumps(header).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(data)) + data)
+    found = files.of_folder(tmp_path, PLAIN)
+    assert found is not None
+    assert found.wide is True
