@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -23,6 +24,10 @@ LONGEST_NAME = 253
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 """Names by which a container box always answers, to this host alone."""
 
+ASKED_BELOW = ("/chat/completions", "/completions", "/embeddings", "/models")
+"""What of an endpoint is asked for; people copy its address with it."""
+
+_VISIBLE = re.compile("[!-~]+")
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 
@@ -34,13 +39,43 @@ class Server(Model):
     port: Annotated[int, Field(ge=1024, le=65535)] = DEFAULT_PORT
 
 
+def _is_endpoint(url: str) -> str:
+    """An address below which OpenAI's protocol is spoken, or nothing."""
+    if not url:
+        return url
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        good = False
+    if not good or not _VISIBLE.fullmatch(url):
+        raise ValueError("must be http:// or https:// and a host, as http://127.0.0.1:11434/v1 is")
+    if "@" in parts.netloc:
+        raise ValueError("must hold no name and no password; a key belongs into a file (0600)")
+    if parts.query or parts.fragment:
+        raise ValueError("must end with its path, without ? and #")
+    if paths := [path for path in ASKED_BELOW if parts.path.rstrip("/").endswith(path)]:
+        raise ValueError(f"leave out {paths[0]}, which is asked for below it")
+    return url
+
+
+def _is_absolute(path: str) -> str:
+    if path and (not path.startswith("/") or "\0" in path or "\n" in path):
+        raise ValueError("must be an absolute path")
+    return path
+
+
+AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
+EndpointUrl = Annotated[str, AfterValidator(_is_endpoint)]
+
+
 class Engine(Model):
     """Who writes answers: quotes (`extractive`), or any OpenAI-compatible endpoint (`openai`)."""
 
     kind: Literal["extractive", "openai"] = "extractive"
-    url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    url: EndpointUrl = ""
     model: str = ""
-    api_key_file: str = ""
+    api_key_file: AbsolutePath = ""
 
     @model_validator(mode="after")
     def _openai_needs_url_and_model(self) -> Engine:
@@ -54,7 +89,7 @@ class Engine(Model):
 class EmbeddingEndpoint(Model):
     """Where the release's embedding model is served (OpenAI-compatible)."""
 
-    url: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    url: Annotated[EndpointUrl, Field(min_length=1)]
 
 
 def _is_name(name: str) -> str:
@@ -85,12 +120,6 @@ def _is_own_address(address: str) -> str:
     return address
 
 
-def _is_absolute(path: str) -> str:
-    if path and (not path.startswith("/") or "\0" in path or "\n" in path):
-        raise ValueError("must be an absolute path")
-    return path
-
-
 def _is_inside(url: str) -> bool:
     """Whether a URL names an address by number, and none that is reached from everywhere.
 
@@ -115,7 +144,6 @@ Group = Literal["gpu", "vector", "app", "gateway", "monitoring"]
 """What a host is there for."""
 
 HostName = Annotated[str, AfterValidator(_is_name)]
-AbsolutePath = Annotated[str, AfterValidator(_is_absolute)]
 MemoryMib = Annotated[int, Field(ge=64, le=16 * 1024 * 1024)]
 
 
@@ -291,8 +319,12 @@ def with_changes(site: Site, changes: Mapping[str, object]) -> Site:
 
 def check_secret_file(path: Path) -> str:
     """Why `path` cannot hold a secret, or an empty string when it can (a 0600 file)."""
-    if not path.is_file():
+    try:
+        facts = path.stat()
+    except (OSError, ValueError) as error:
+        return f"{path} is not a file: {getattr(error, 'strerror', None) or error}"
+    if not stat.S_ISREG(facts.st_mode):
         return f"{path} is not a file"
-    if path.stat().st_mode & 0o077:
+    if facts.st_mode & 0o077:
         return f"{path} can be read by others; run: chmod 600 {path}"
-    return ""
+    return "" if facts.st_size else f"{path} is empty"

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from aibox import content
 from aibox import profile as profiles
@@ -108,6 +109,42 @@ def test_a_wrong_site_value_is_refused_with_its_path(tmp_path: Path, text: str, 
     assert path in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("ftp://x/v1", "must be http://"),
+        ("http://", "must be http://"),
+        ("http:///v1", "must be http://"),
+        ("http://[::1/v1", "must be http://"),
+        ("http://x:99999/v1", "must be http://"),
+        ("http://x:0/v1", "must be http://"),
+        ("http://x y/v1", "must be http://"),
+        ("http://x\u00a0/v1", "must be http://"),
+        ("localhost:11434/v1", "must be http://"),
+        ("http://ann:s3cret@x/v1", "must hold no name and no password"),
+        ("http://x/v1?key=s3cret", "must end with its path"),
+        ("http://x/v1#top", "must end with its path"),
+        ("http://x/v1/chat/completions", "leave out /chat/completions"),
+        ("http://x/v1/models/", "leave out /models"),
+    ],
+)
+def test_what_is_no_address_of_an_endpoint_is_refused_and_never_repeated(
+    url: str, problem: str
+) -> None:
+    with pytest.raises(BadUsage, match=problem) as caught:
+        sites.make_engine(url, "m", "")
+    assert "s3cret" not in str(caught.value)
+    with pytest.raises(ValidationError, match=problem):
+        sites.EmbeddingEndpoint(url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://x", "https://x/v1/", "http://[fd00::7]:8000/v1beta/openai", "http://10.0.0.9/a"]
+)
+def test_addresses_of_endpoints_are_many(url: str) -> None:
+    assert sites.make_engine(url, "m", "/key").url == url
+
+
 def test_an_empty_site_file_still_needs_its_version(tmp_path: Path) -> None:
     (tmp_path / "site.toml").write_text("")
     with pytest.raises(BadUsage, match="version"):
@@ -126,6 +163,10 @@ def test_a_secret_others_can_read_is_not_accepted(tmp_path: Path) -> None:
     assert "chmod 600" in sites.check_secret_file(key)
     os.chmod(key, 0o600)  # noqa: PTH101
     assert sites.check_secret_file(key) == ""
+    key.write_text("")
+    assert "is empty" in sites.check_secret_file(key)
+    for path in (tmp_path, tmp_path / "none", key / "below", Path("\0")):
+        assert "is not a file" in sites.check_secret_file(path)
 
 
 def test_a_server_that_nobody_named_goes_by_its_own_name() -> None:
@@ -153,7 +194,6 @@ def test_the_names_of_the_site_stay() -> None:
         ("http://[2001:4860:4860::8888]/v1", False),
         ("https://api.example.com/v1", False),
         ("http://10.0.0.9.example.com/v1", False),
-        ("http://user@8.8.8.8/v1", False),
     ],
 )
 def test_an_air_gapped_box_asks_nobody_outside(tmp_path: Path, url: str, is_inside: bool) -> None:
