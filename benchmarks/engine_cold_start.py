@@ -33,7 +33,7 @@ from tests.e2e.systemd_host import daemon  # noqa: E402
 import stack_examples  # noqa: E402
 from aibox.box import compiled  # noqa: E402
 from aibox.box.filesystem import Filesystem  # noqa: E402
-from aibox.footing import USERS  # noqa: E402
+from aibox.prerequisites import USERS  # noqa: E402
 
 SERVING = stack_examples.CHAT.replace("enforce-eager = true\n", "")
 DEADLINE_S = 600.0

@@ -18,6 +18,7 @@ from aibox import profile as profiles
 from aibox import release as releases
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
+from aibox.fit.engine import MIB
 from aibox.measuring import basis, calibration
 from aibox.measuring.calibration import Calibration
 from aibox.serving import FROZEN
@@ -93,7 +94,8 @@ def _source(found: Calibration) -> str:
     if found.throughput:
         best = max(found.throughput, key=lambda one: one.written_per_s)
         told += f"; {best.load} wrote {best.written_per_s:.0f} tokens/s"
-    return " ".join(told.split())
+    # It becomes a comment: one line of what can be printed, whatever the file says.
+    return "".join(one for one in " ".join(told.split()) if one.isprintable())
 
 
 def _refuse_other(found: Calibration, release: releases.Release) -> None:
@@ -103,6 +105,9 @@ def _refuse_other(found: Calibration, release: releases.Release) -> None:
     mine = basis.of_release(release, found.service, found.basis.hardware)
     if other := calibration.stale(found, mine):
         raise _stale(found, "; ".join(other))
+    least = release.hardware.memory_mib_min if release.hardware else None
+    if least is not None and found.freeze is not None and found.freeze >= least * MIB:
+        raise _stale(found, f"{found.freeze} bytes do not fit into a GPU of {least} MiB")
 
 
 def _stale(found: Calibration, told: str) -> BadUsage:

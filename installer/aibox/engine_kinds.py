@@ -60,9 +60,9 @@ class Kind:
     """One kind. `arguments` are those that a profile may set, `required` those that it must.
 
     `together` is the argument that says at how many answers it works at once. `command` makes its
-    command line from `composing.engine`. `key_variable` is where it looks for its key; `drains`
-    says that it ends answers in the works before it stops; `settings` that it reads serve.yaml;
-    `one_file` how the name of the file ends that it is given, "" for a folder.
+    command line from `compose_values.engine`. `key_variable` is where it looks for its key;
+    `drains` says that it ends answers in the works before it stops; `settings` that it reads
+    serve.yaml; `one_file` how the name of the file ends that it is given, "" for a folder.
     """
 
     arguments: frozenset[str]

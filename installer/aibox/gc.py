@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from aibox.box import footing
+from aibox.box import prerequisites
 from aibox.box.mounts import mounted_generations
 from aibox.box.store import Store
 from aibox.digest import is_digest
@@ -65,7 +65,7 @@ def collect(store: Store, keep: int = KEEP, *, pinned: Collection[int] = ()) -> 
     store.clear_staging(parts=True)
     doomed = tuple(number for number in store.generations() if number not in kept)
     environments = _unnamed_environments(store, kept)
-    caches = footing.unnamed_caches(store.layout.root, map(store.layout.generation, kept))
+    caches = prerequisites.unnamed_caches(store.layout.root, map(store.layout.generation, kept))
     for number in doomed:
         _retire(store, store.layout.generation(number), f"trash-{number}")
     size = sum(map(_size, (*environments, *caches)))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from aibox import footing
+from aibox import prerequisites
 from aibox.box import gpus, guard
 from aibox.box.docker_engine import DockerEngine
 from aibox.box.engine_container import EngineContainer
@@ -55,15 +55,19 @@ def calibrate(place: Workplace, service: str = CHAT) -> Calibrated:
     """Compare an engine's start with what was computed, and keep what it would freeze.
 
     Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
-    `engine-no-metrics`, `engine-start-unknown`, and what Docker raises).
+    `engine-no-metrics`, `engine-start-unknown`, `engine-start-not-understood`, and what Docker
+    raises).
     """
     with _holding(place, service) as (store, now):
         engine = container(service)
         place.say("calibrate", f"reading what the engine {service} said when it started")
-        started = start_log.parse(engine.log())
-        if started.tokens is None:
+        text = engine.log()
+        started = start_log.parse(text)
+        if started.tokens is None and not start_log.is_whole(text):
             raise _start_unknown()
         told = metrics.parse(engine.metrics())
+        if started.tokens is None and told.tokens is None:
+            raise _start_not_understood(started.engine)
         made = _calibration(place, store, now, service, started, told)
         before = read_calibration(store, service)
         path = _publish(store, calibration_of(service), calibration.dump(made))
@@ -91,7 +95,7 @@ def _calibration(
         [card.memory_mib for card in cards],
     )
     rooms = _rooms(cards, found.needed)
-    measured = _of_basis(store, now.release, service)
+    measured = results_that_hold(store, now.release, service)
     freeze, why_not = _to_freeze(store, now.release, service, started, rooms)
     given = serving.kv_cache_gib * GIB if serving.kv_cache_gib else serving.arguments.get(FROZEN)
     free = [one.free for one in rooms]
@@ -158,14 +162,14 @@ def _first(store: Store, release: Release, service: str) -> str:
             commands.append("./aibox start")
             continue
         if name in basis.measurable(release):
-            measured = _of_basis(store, release, name)
+            measured = results_that_hold(store, release, name)
             if measured is None or measured.made.timestamp() < since:
                 commands.append(basis.typed("bench", name))
     wanted = dict.fromkeys(commands)
     return f"{', '.join(wanted)}, then again: {basis.typed('calibrate', service)}" if wanted else ""
 
 
-def _of_basis(store: Store, release: Release, service: str) -> Results | None:
+def results_that_hold(store: Store, release: Release, service: str = CHAT) -> Results | None:
     """What was measured of an engine of a release, where it holds for what runs now."""
     found = read_results(store, release.id, service)
     if found is None or basis.differences(found.basis, _basis(release, service)):
@@ -188,7 +192,7 @@ def bench(
     """
     with _holding(place, service) as (store, now):
         shapes = load.shapes(now.release.tuning, context_of(now.release, service), quick=quick)
-        most = _number(now.release, service, QUEUE)
+        most = most_at_once(now.release, service)
         at_once = concurrencies or load.concurrencies(most, quick=quick)
         asked = load.loads(shapes, at_once, quick=quick)
         return keep(store, now, measure(place, now.release, asked, "bench", service), service)
@@ -197,6 +201,11 @@ def bench(
 def context_of(release: Release, service: str = CHAT) -> int | None:
     """The longest request in tokens, None where the release leaves it to the model."""
     return _number(release, service, "max-model-len")
+
+
+def most_at_once(release: Release, service: str = CHAT) -> int | None:
+    """How many requests the engine surely takes at once; None where it has no limit."""
+    return _number(release, service, QUEUE)
 
 
 def _number(release: Release, service: str, argument: str) -> int | None:
@@ -247,7 +256,7 @@ def keep(
 
 def container(service: str = CHAT) -> EngineContainer:
     """An engine's container on this host; raises `Failed` (`engine-not-running`)."""
-    return EngineContainer.find(DockerEngine(), service, footing.key_of(service))
+    return EngineContainer.find(DockerEngine(), service, prerequisites.key_of(service))
 
 
 def _basis(release: Release, service: str) -> basis.Basis:
@@ -374,4 +383,14 @@ def _start_unknown() -> Failed:
         "have been rotated away",
         hint="start it anew, which interrupts answers: ./aibox stop, then: ./aibox start",
         fault=Fault.HOST,
+    )
+
+
+def _start_not_understood(engine: str) -> Failed:
+    return Failed(
+        "engine-start-not-understood",
+        f"neither the log nor the metrics of vLLM {engine} say how many tokens of context it has, "
+        "in words that are known here",
+        hint="use an aibox that knows this engine; see yours with: ./aibox --version",
+        fault=Fault.US,
     )

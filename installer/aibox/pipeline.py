@@ -15,7 +15,7 @@ from aibox import (
     health,
     locking,
     measure,
-    placing,
+    placement,
     profile,
     programs,
     provision,
@@ -84,7 +84,7 @@ def judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, 
     judged = servers.judge if prepared.for_server else provision.judge
     asked = (store, place.content, material.release, material.plan)
     found = judged(*asked, place.report, prepared.released)
-    part = placing.part(material.release, material.plan.site)
+    part = placement.part(material.release, material.plan.site)
     return (*diagnosis.hardware(part), *found)
 
 

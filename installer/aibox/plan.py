@@ -13,7 +13,7 @@ from typing import Annotated
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from pydantic import Field
 
-from aibox import digest, objects, placing
+from aibox import digest, objects, placement
 from aibox.difference import Difference, compare
 from aibox.errors import BadUsage, Fault
 from aibox.lock import Wheel, WheelFile
@@ -153,7 +153,7 @@ def make(
 
     `derived` are files that a bundle made from the release's objects (package repositories).
     """
-    part = placing.part(release, site)
+    part = placement.part(release, site)
     placed = (
         *objects.of_release(part, target.architecture),
         *objects.wheels(wheels),

@@ -18,7 +18,6 @@ from aibox.box.trust_store import TrustStore
 from aibox.bundle import source
 from aibox.bundle.layout import MANIFEST
 from aibox.bundle.source import Opener
-from aibox.choosing import Candidate, ProfileMissing, Proposal, propose
 from aibox.content import Content
 from aibox.errors import BadUsage, Fault
 from aibox.fit import loadable
@@ -26,6 +25,7 @@ from aibox.lock import Role
 from aibox.objects import Placed
 from aibox.plan import Current, Plan, Target
 from aibox.profile import Runtime
+from aibox.profile_choice import Candidate, ProfileMissing, Proposal, propose
 from aibox.progress import Progress, Report
 from aibox.receiving import Received, Terms
 from aibox.record import Provenance

@@ -37,10 +37,10 @@ from aibox.bundle.manifest import Carried, Description, Index, ProgramListing, R
 from aibox.bundle.media import Media
 from aibox.bundle.source import Opener, opener
 from aibox.bundle.trust.head import Head, Unverified, Verified, read_unverified
-from aibox.choosing import Candidate, ProfileMissing, propose
 from aibox.errors import BadUsage, Fault, VerificationRefused
 from aibox.objects import Placed
 from aibox.pins import Blob
+from aibox.profile_choice import Candidate, ProfileMissing, propose
 from aibox.progress import Progress, Report
 from aibox.record import Provenance
 from aibox.release import Release

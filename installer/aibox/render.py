@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from aibox import composing, digest, footing, placing
+from aibox import compose_values, digest, placement, prerequisites
 from aibox.errors import BadUsage, Failed, Fault
 from aibox.lock import Role
 from aibox.profile import Runtime
@@ -25,14 +25,14 @@ FILES = {
     RAG_TOML: "rag/rag.toml.j2",
     "config/supervisord.conf": "process/supervisord.conf.j2",
 }
-# The same for containers, besides COMPOSE and FOOTING; those of a service exist where it does.
+# The same for containers, besides COMPOSE and PREREQUISITES; those of a service exist with it.
 FILES_OF_SERVICE = {
     "web": {RAG_TOML: "rag/rag.toml.j2"},
     "gateway": {"config/Caddyfile": "gateway/Caddyfile.j2"},
     "qdrant": {"config/qdrant.yaml": "qdrant/config.yaml.j2"},
 }
 COMPOSE, COMPOSE_TEMPLATE = "config/compose.yaml", "compose/compose.yaml.j2"
-FOOTING = "config/footing.json"
+PREREQUISITES = "config/footing.json"
 # Tuning that shapes chunks and vectors; the rest is read by the web process alone.
 INDEX_TUNING = ("chunk_size", "chunk_overlap", "bm25_k1", "bm25_b")
 UNIT = "process/aibox.service.j2"
@@ -65,7 +65,7 @@ def render(
     """
     context = {
         "release": release.id,
-        "services": placing.services(release, site),
+        "services": placement.services(release, site),
         "tuning": release.tuning.model_dump(mode="json"),
         "embedding": _embedding(release, site),
         "site": site.model_dump(mode="json"),
@@ -105,16 +105,16 @@ class _Containers:
         self._architecture = architecture
         self._context = {
             **context,
-            **composing.common(release, site, architecture),
-            "server": composing.server(release),
-            "engine": composing.answering(release, site),
-            "vectors": composing.vectors(release, site),
-            "rerank": composing.reranking(release, site),
-            "small": composing.small(release, site),
+            **compose_values.common(release, site, architecture),
+            "server": compose_values.server(release),
+            "engine": compose_values.answering(release, site),
+            "vectors": compose_values.vectors(release, site),
+            "rerank": compose_values.reranking(release, site),
+            "small": compose_values.small(release, site),
         }
-        self._services = placing.services(release, site)
+        self._services = placement.services(release, site)
         self._engines = {
-            name: composing.engine(release, name, architecture)
+            name: compose_values.engine(release, name, architecture)
             for name in release.serving
             if name in self._services
         }
@@ -127,7 +127,7 @@ class _Containers:
             for name, block in blocks.items()
         }
         compose = self._fill(COMPOSE_TEMPLATE, {"blocks": blocks, "inputs": inputs})
-        return Rendered({**files, COMPOSE: compose, FOOTING: self._footing()}, inputs)
+        return Rendered({**files, COMPOSE: compose, PREREQUISITES: self._prerequisites()}, inputs)
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
         for service in self._services:
@@ -148,16 +148,16 @@ class _Containers:
         self, service: str, files: Mapping[str, bytes], certificate: str
     ) -> Sequence[object]:
         """What a service reads besides its own part of the Compose file."""
-        found = composing.reads(self._release, service, files, certificate)
+        found = compose_values.reads(self._release, service, files, certificate)
         if service != "ingest":
             return found
         # Of rag.toml, these alone.
         tuning = self._release.tuning.model_dump(mode="json", include=set(INDEX_TUNING))
         return [*found, tuning, self._context["embedding"], self._context["vectors"]]
 
-    def _footing(self) -> bytes:
+    def _prerequisites(self) -> bytes:
         caches = {name: str(values["cache"]) for name, values in self._engines.items()}
-        made = footing.make(self._release, self._site, caches)
+        made = prerequisites.make(self._release, self._site, caches)
         return digest.canonical_json(made.model_dump(mode="json")) + b"\n"
 
     def _fill(self, name: str, values: Mapping[str, object]) -> bytes:
@@ -200,8 +200,8 @@ def _embedding(release: Release, site: Site) -> dict[str, object] | None:
     if release.embedding is None:
         return None
     said = release.embedding.model_dump(mode="json", exclude_none=True)
-    if url := composing.embedding_url(release, site):
-        key = f"/run/secrets/{footing.key_of('embedding')}"
+    if url := compose_values.embedding_url(release, site):
+        key = f"/run/secrets/{prerequisites.key_of('embedding')}"
         own = {"url": url, "api_key_file": key, "in_box": True}
         return {**said, **own}
     if site.embedding is None:

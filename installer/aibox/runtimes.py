@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aibox import digest, loading, placing
+from aibox import digest, loading, placement
 from aibox import plan as plans
 from aibox import release as releases
 from aibox.assistant import Assistant
-from aibox.box import compiled, container_images, footing, gpus, host
+from aibox.box import compiled, container_images, gpus, host, prerequisites
 from aibox.box import runtime as box
 from aibox.box.containers import Containers
 from aibox.box.docker_engine import DockerEngine
@@ -22,9 +22,9 @@ from aibox.box.http import Tls
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
 from aibox.errors import AiboxError, BadUsage, Fault
-from aibox.footing import AUTHORITY, CACHES, Footing
 from aibox.measuring import basis
 from aibox.plan import Current
+from aibox.prerequisites import AUTHORITY, CACHES, Prerequisites
 from aibox.profile import Runtime
 from aibox.progress import Progress, Report
 from aibox.release import Release
@@ -104,12 +104,12 @@ def make_ready(store: Store, report: Report) -> None:
     if number is None:
         return
     root, release = store.layout.root, releases.parse(store.manifest(number))
-    needed = footing.read(store.layout.generation(number))
+    needed = prerequisites.read(store.layout.generation(number))
     _place_compiled(store, number, release, needed, report)
-    footing.provide(store.filesystem, root, needed)
+    prerequisites.provide(store.filesystem, root, needed)
     site = plans.stored_site(store.file(number, "plan.json"))
     loading.run(
-        placing.part(release, site).images,
+        placement.part(release, site).images,
         store.layout.tree(number),
         host.architecture(),
         engine=DockerEngine(),
@@ -120,7 +120,7 @@ def make_ready(store: Store, report: Report) -> None:
 
 
 def _place_compiled(
-    store: Store, number: int, release: Release, needed: Footing, report: Report
+    store: Store, number: int, release: Release, needed: Prerequisites, report: Report
 ) -> None:
     """What the release carries for engines that have compiled nothing here yet, where it fits."""
     files = {pin.name: f"files/{pin.name}/{pin.filename}" for pin in release.files}
@@ -176,7 +176,7 @@ def pack_compiled(store: Store, now: Current, service: str, output: Path) -> Pac
 def _compiled_folder(store: Store, now: Current, service: str) -> Path | None:
     if service not in now.release.serving:
         return None
-    needed = footing.read(store.layout.generation(now.generation))
+    needed = prerequisites.read(store.layout.generation(now.generation))
     paths = [one.path for one in needed.folders if one.path.startswith(f"{CACHES}/{service}-")]
     folders = [store.layout.root / path for path in paths]
     return next((folder for folder in folders if folder.is_dir()), None)
@@ -198,7 +198,7 @@ def assistant(store: Store, now: Current) -> Assistant:
 def has_gateway(now: Current) -> bool:
     """Whether the box is spoken to on this host: not on every one of several."""
     site = Site.model_validate(now.plan["site"])
-    return not site.member or "gateway" in placing.services(now.release, site)
+    return not site.member or "gateway" in placement.services(now.release, site)
 
 
 class Probe:

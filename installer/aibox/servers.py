@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aibox import footing as footings
-from aibox import objects, placing, playbooks
+from aibox import objects, placement, playbooks
 from aibox import plan as plans
 from aibox import release as releases
-from aibox.box import footing, host, resumption
+from aibox.box import host, prerequisites, resumption
 from aibox.box.resumption import Resumption
 from aibox.box.store import Store
 from aibox.bundle import source
@@ -26,6 +25,7 @@ from aibox.lock import Role
 from aibox.pins import PackageSet
 from aibox.plan import Plan
 from aibox.preflight import Finding, ServerNeeds, Status, read_report, server_variables
+from aibox.prerequisites import Prerequisites
 from aibox.profile import PackageRole
 from aibox.progress import Progress, Report
 from aibox.record import Action
@@ -90,7 +90,7 @@ def judge(
     with playbooks.run_folder(store) as folder:
         asked = server_variables(
             release.requires,
-            needs(placing.part(release, plan.site), plan.site, store.layout.root),
+            needs(placement.part(release, plan.site), plan.site, store.layout.root),
             root=store.layout.root,
             report=folder / "preflight.json",
             ports=() if store.current() else _ports(release, plan.site),
@@ -102,8 +102,8 @@ def judge(
 
 def _ports(release: Release, site: Site) -> tuple[int, ...]:
     """The ports at which this host will listen."""
-    own = (site.container.port,) if "gateway" in placing.services(release, site) else ()
-    return (*own, *sorted(placing.published(release, site).values()))
+    own = (site.container.port,) if "gateway" in placement.services(release, site) else ()
+    return (*own, *sorted(placement.published(release, site).values()))
 
 
 def needs(release: Release, site: Site, root: Path) -> ServerNeeds:
@@ -157,7 +157,7 @@ def provide(
     """
     whole = releases.parse(store.manifest(number))
     site = plans.stored_site(store.file(number, "plan.json"))
-    made = placing.part(whole, site)
+    made = placement.part(whole, site)
     with playbooks.run_folder(store) as folder:
         reports = Reports(folder)
         units = folder / "units"
@@ -229,9 +229,9 @@ def _firewall(whole: Release, site: Site) -> dict[str, object]:
     """Of the box's own networks alone: what else the host lets in and out is its owner's matter."""
     return {
         "firewall_mode": "enforce",
-        "firewall_peers": placing.peers(whole, site),
-        "firewall_published_ports": sorted(placing.published(whole, site).values()),
-        "firewall_askers": placing.askers(whole, site),
+        "firewall_peers": placement.peers(whole, site),
+        "firewall_published_ports": sorted(placement.published(whole, site).values()),
+        "firewall_askers": placement.askers(whole, site),
     }
 
 
@@ -244,7 +244,7 @@ def _units(store: Store, made: Release) -> Mapping[str, bytes]:
 
 
 def _layout(store: Store, number: int) -> dict[str, object]:
-    wanted = footing.read(store.layout.generation(number))
+    wanted = prerequisites.read(store.layout.generation(number))
     return {
         "box_layout_root": str(store.layout.root),
         "box_layout_users": [
@@ -254,7 +254,7 @@ def _layout(store: Store, number: int) -> dict[str, object]:
     }
 
 
-def _service_folders(wanted: footings.Footing) -> list[dict[str, str]]:
+def _service_folders(wanted: Prerequisites) -> list[dict[str, str]]:
     return [
         {"path": folder.path, "owner": f"aibox-{folder.user}"}
         for folder in sorted(wanted.folders, key=lambda one: one.path)

@@ -7,7 +7,7 @@ import yaml
 
 import pin_examples
 import stack_examples as stacks
-from aibox import composing, content, lock, release
+from aibox import compose_values, content, lock, release
 from aibox import profile as profiles
 from aibox.profile import PackageRole
 from aibox.site import Site
@@ -47,7 +47,7 @@ def test_docker_comes_along_for_the_distribution_that_was_tried() -> None:
 
 
 def test_the_services_fit_into_the_memory_that_is_asked_for() -> None:
-    limits = composing.memory_mib(made(), Site())
+    limits = compose_values.memory_mib(made(), Site())
     assert sum(limits.values()) <= PROFILE.requires.memory_mib_min
     chat = PROFILE.serving["chat"]
     (model,) = (pin for pin in LOCK.model if pin.name == chat.model)

@@ -26,10 +26,10 @@ import yaml
 
 import pin_examples
 import stack_examples
-from aibox import footing as footings
-from aibox.box import footing
+from aibox import prerequisites
 from aibox.box.filesystem import Filesystem
-from aibox.composing import image_tag
+from aibox.box.prerequisites import provide, read
+from aibox.compose_values import image_tag
 from aibox.render import COMPOSE
 from aibox.site import Container, Site
 from certificates import Authority
@@ -114,7 +114,7 @@ class Stack:
         shutil.copy(DOUBLE, application / "__main__.py")
         for name in ("prompts", "documents"):
             (generation / "tree" / name).mkdir()
-        footing.provide(Filesystem(), self.root, footing.read(generation))
+        provide(Filesystem(), self.root, read(generation))
         new = self.root / "current.new"
         new.symlink_to(f"gens/{number}")
         new.replace(self.root / "current")
@@ -144,7 +144,7 @@ class Stack:
         patience_s: float = 10,
     ) -> Answer:
         headers = {"Host": host} if host else {}
-        with self.connected(name, trusted or self.root / footings.AUTHORITY) as connection:
+        with self.connected(name, trusted or self.root / prerequisites.AUTHORITY) as connection:
             connection.sock.settimeout(patience_s)
             connection.request(method, path, body, headers)
             reply = connection.getresponse()
@@ -289,7 +289,7 @@ def test_other_names_are_refused(stack: Stack) -> None:
 
 
 def test_words_are_passed_on_as_they_come(stack: Stack) -> None:
-    with stack.connected("localhost", stack.root / footings.AUTHORITY) as connection:
+    with stack.connected("localhost", stack.root / prerequisites.AUTHORITY) as connection:
         connection.request("POST", "/api/ask", b"{}")
         reply, times = connection.getresponse(), []
         while line := reply.readline():
@@ -300,7 +300,7 @@ def test_words_are_passed_on_as_they_come(stack: Stack) -> None:
 
 
 def test_an_answer_whose_reader_leaves_is_ended(stack: Stack) -> None:
-    with stack.connected("localhost", stack.root / footings.AUTHORITY) as connection:
+    with stack.connected("localhost", stack.root / prerequisites.AUTHORITY) as connection:
         connection.request("POST", "/api/ask", b"{}")
         connection.getresponse().readline()
     wait_until(lambda: stack.ask("GET", "/readyz").json["left"] == 1, 10, "the end of the answer")
@@ -337,16 +337,16 @@ def test_a_container_can_do_what_it_must_and_no_more(stack: Stack) -> None:
 
 
 def test_a_secret_is_in_the_hands_of_its_reader_alone(stack: Stack) -> None:
-    secret = (stack.root / "secrets" / footings.QDRANT_KEY).read_text()
+    secret = (stack.root / "secrets" / prerequisites.QDRANT_KEY).read_text()
     ids = stack.ids()
     for name, container in ids.items():
         assert secret.strip() not in docker("inspect", container).out, name
         assert secret.strip() not in docker("top", container, "-eo", "pid,args").out, name
-        held = checked_code(container, "cat", f"/run/secrets/{footings.QDRANT_KEY}") == 0
+        held = checked_code(container, "cat", f"/run/secrets/{prerequisites.QDRANT_KEY}") == 0
         assert held is (name != "gateway"), name
-    file = f"/run/secrets/{footings.QDRANT_KEY}"
+    file = f"/run/secrets/{prerequisites.QDRANT_KEY}"
     assert docker("exec", ids["web"], "cat", file).out.strip() == secret.strip()
-    other = str(footings.USERS["gateway"])
+    other = str(prerequisites.USERS["gateway"])
     assert checked_code(ids["web"], "cat", file, user=other) != 0
     for generated in (stack.root / "gens").rglob("*"):
         assert generated.is_dir() or secret.strip().encode() not in generated.read_bytes()
@@ -389,7 +389,7 @@ def test_while_the_application_is_away_the_gateway_says_when_to_come_back(stack:
 
 
 def test_an_answer_in_the_works_ends_before_the_gateway_does(stack: Stack) -> None:
-    with stack.connected("localhost", stack.root / footings.AUTHORITY) as connection:
+    with stack.connected("localhost", stack.root / prerequisites.AUTHORITY) as connection:
         connection.request("POST", "/api/ask", b"{}")
         reply = connection.getresponse()
         lines = [reply.readline()]

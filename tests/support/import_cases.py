@@ -38,5 +38,5 @@ def damaged_names(place: Path) -> list[str]:
     return [name for name in store.names() if store.verify(name)]
 
 
-def crew() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("crew-")]
+def threads_at_work() -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.startswith("worker-")]

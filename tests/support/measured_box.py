@@ -80,7 +80,8 @@ class DoubleOfDocker:
     """Docker with containers of engines. `written_per_s` is what their client measures.
 
     `ends` are exit codes of the client, 0 once they are used up; `services` are the engines that
-    run, `asked` the containers in which something was run.
+    run, `asked` the containers in which something was run. `during` happens while the client runs;
+    `told` is what it says otherwise than usually.
     """
 
     log: str = CPU_LOG
@@ -92,6 +93,8 @@ class DoubleOfDocker:
     services: tuple[str, ...] = ("chat",)
     commands: list[tuple[str, ...]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
+    during: Callable[[], None] | None = None
+    told: dict[str, Any] = field(default_factory=dict)
     _result: str = ""
 
     def containers(self, _project: str) -> tuple[Container, ...]:
@@ -117,10 +120,12 @@ class DoubleOfDocker:
         return Ended(0, "", "")
 
     def _bench(self, words: tuple[str, ...]) -> Ended:
+        if self.during is not None:
+            self.during()
         asked = int(words[words.index("--num-prompts") + 1])
         told = {"completed": self.answered(asked), "failed": asked - self.answered(asked)}
         told |= {"output_throughput": self.written_per_s}
-        self._result = json.dumps({**RESULT, **told})
+        self._result = json.dumps({**RESULT, **told, **self.told})
         code = self.ends.pop(0) if self.ends else 0
         return Ended(code, "", "something went wrong" if code else "")
 

@@ -82,6 +82,12 @@ def test_the_value_stands_in_the_profile_with_where_it_is_from(project: Content)
     )
 
 
+def test_what_a_file_says_of_its_hardware_stays_one_comment() -> None:
+    odd = made().basis.model_copy(update={"hardware": ("a card\x00\x1b[2J\nmodel = 1",)})
+    text = adopting.edited(TEXT, made(basis=odd))
+    assert "on 1 x a card[2J model = 1" in text
+
+
 def test_a_value_that_was_there_is_replaced_in_its_place(project: Content) -> None:
     once = adopting.edited(TEXT, made())
     twice = adopting.edited(once, made(freeze=7))
@@ -106,6 +112,7 @@ def test_a_lock_that_fails_leaves_the_profile_as_it_was(project: Content) -> Non
         ({"basis": made().basis.model_copy(update={"engine": "0" * 64})}, "calibration-stale"),
         ({"basis": made().basis.model_copy(update={"model": "0" * 64})}, "calibration-stale"),
         ({"basis": made().basis.model_copy(update={"arguments": {}})}, "calibration-stale"),
+        ({"freeze": 120 << 30}, "calibration-stale"),
     ],
 )
 def test_what_does_not_hold_here_is_refused(
@@ -186,6 +193,16 @@ def test_a_file_that_is_not_there_is_wrong_usage(project: Content) -> None:
         adopting.adopted(project, project.root / "absent.json"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    "changes", [{"freeze": 0}, {"freeze": -1}, {"version": 0}, {"profile": "../cpu"}]
+)
+def test_a_calibration_that_cannot_be_is_wrong_usage(changes: dict[str, Any]) -> None:
+    told = json.loads(calibration.dump(made())) | changes
+    with pytest.raises(BadUsage) as caught:
+        calibration.parse(json.dumps(told).encode(), "a file")
+    assert caught.value.reference == "calibration-unreadable"
 
 
 @given(st.binary() | st.sampled_from([b"{}", b"[]", b'{"version": "x"}', b"[" * 9999]))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from aibox.box import footing, guard
+from aibox.box import guard, prerequisites
 from aibox.box.filesystem import Kind, Operation
 from aibox.box.transaction import begin
 from aibox.errors import Failed
-from aibox.footing import Folder, Footing
 from aibox.gc import Freed, collect, roots
+from aibox.prerequisites import Folder, Prerequisites
 from aibox.record import Action
 from boxes import Commands, ReleaseDouble, broken_invariants, quietly, sha256
 from faults import Recorder
@@ -48,10 +48,10 @@ def test_only_blobs_that_nothing_needs_go(box: Commands) -> None:
 
 def test_what_engines_compiled_goes_with_the_last_generation_that_names_it(box: Commands) -> None:
     for number in box.store.generations():
-        file = box.store.layout.generation(number) / footing.FILE
+        file = box.store.layout.generation(number) / prerequisites.FILE
         file.parent.mkdir(exist_ok=True)
         cache = Folder(path=f"cache/chat-{number % 3}", user="chat")
-        made = Footing(users={"chat": 70004}, folders=(cache,), secrets=(), copies=())
+        made = Prerequisites(users={"chat": 70004}, folders=(cache,), secrets=(), copies=())
         file.write_text(made.model_dump_json())
         (box.root / cache.path).mkdir(parents=True, exist_ok=True)
         (box.root / cache.path / "kernel.so").write_bytes(b"12345")

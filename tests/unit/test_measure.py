@@ -11,7 +11,7 @@ import pytest
 import measured_box
 import pin_examples
 from aibox import measure
-from aibox.errors import BadUsage, Failed
+from aibox.errors import AiboxError, BadUsage, Failed
 from aibox.fit import question
 from aibox.measuring import calibration
 from aibox.measuring.load import Kind
@@ -188,6 +188,54 @@ def test_an_engine_that_cannot_be_measured_is_an_error(
         measure.calibrate(box.place)
     assert caught.value.reference == reference
     assert "./aibox start" in caught.value.hint
+
+
+def test_an_engine_whose_log_is_not_understood_is_read_by_its_metrics(box: MeasuredBox) -> None:
+    box.serve(release())
+    box.docker.log = box.docker.log.replace("KV cache size", "memory of contexts")
+    found = measure.calibrate(box.place).calibration
+    assert found.started.tokens is None
+    assert {row.what: row.measured for row in found.rows}["tokens of context"] == 524_288
+    box.docker.metrics = "nothing that is known"
+    with pytest.raises(Failed) as caught:
+        measure.calibrate(box.place)
+    assert caught.value.reference == "engine-start-not-understood"
+    assert "vLLM 0.32.0" in caught.value.message
+
+
+def test_of_two_operators_one_is_told_that_the_box_is_busy(box: MeasuredBox) -> None:
+    box.serve(release())
+    second: list[AiboxError] = []
+
+    def meanwhile() -> None:
+        for measures in (
+            lambda: measure.bench(box.place, [1]),
+            lambda: measure.calibrate(box.place),
+        ):
+            with pytest.raises(AiboxError) as caught:
+                measures()
+            second.append(caught.value)
+
+    box.docker.during = meanwhile
+    made = measure.bench(box.place, [2], quick=True)
+    assert {one.reference for one in second} == {"box-busy"}
+    assert measure.read_results(box.store, made.release) == made
+
+
+def test_an_interrupt_ends_the_client_and_keeps_the_result_of_before(box: MeasuredBox) -> None:
+    box.serve(release())
+    made = measure.bench(box.place, [1], quick=True)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    box.docker.during = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        measure.bench(box.place, [1], quick=True)
+    assert any("kill -TERM" in word for word in box.docker.commands[-1])
+    assert measure.read_results(box.store, made.release) == made
+    box.docker.during = None
+    assert measure.bench(box.place, [1], quick=True).measured, "the box is free again"
 
 
 def test_a_release_without_an_engine_has_nothing_to_measure(box: MeasuredBox) -> None:

@@ -12,11 +12,11 @@ import pytest
 import examples
 from aibox import digest
 from aibox.bundle.layout import MANIFEST
-from aibox.choosing import ProfileMissing
 from aibox.content import Content
 from aibox.errors import AiboxError, BadUsage, ExitCode, Fault
 from aibox.fit import loadable
 from aibox.prepare import Prepared, Wish, launcher, prepare
+from aibox.profile_choice import ProfileMissing
 from aibox.release import Release
 from small_bundle import Parts, Supplier
 from small_site import SmallSite, ends_with_a_command

@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 import pin_examples
 import stack_examples as stacks
-from aibox import footing
+from aibox import prerequisites
 from aibox.errors import BadUsage
-from aibox.footing import Footing
+from aibox.prerequisites import Prerequisites
 from aibox.render import compose_value
 from aibox.site import Container, EmbeddingEndpoint, Engine, Site
 from examples import LOCK
@@ -119,7 +119,7 @@ def test_each_reads_its_own_secrets_alone() -> None:
 
 def test_the_footing_makes_what_the_services_need() -> None:
     made = stacks.rendered(stacks.release(FULL), SITE)
-    needed = Footing.model_validate(json.loads(made.files["config/footing.json"]))
+    needed = Prerequisites.model_validate(json.loads(made.files["config/footing.json"]))
     read = yaml.safe_load(made.files["config/compose.yaml"])
     owner = {folder.path: needed.users[folder.user] for folder in needed.folders}
     for service in read["services"].values():
@@ -128,7 +128,9 @@ def test_the_footing_makes_what_the_services_need() -> None:
                 path = mount["source"].removeprefix("../../")
                 assert f"{owner[path]}:{owner[path]}" == service["user"]
     files = {
-        f"../../{footing.path_of_secret(r, s.name)}" for s in needed.secrets for r in s.readers
+        f"../../{prerequisites.path_of_secret(r, s.name)}"
+        for s in needed.secrets
+        for r in s.readers
     }
     assert {secret["file"] for secret in read["secrets"].values()} == files
     assert len(set(needed.users.values())) == len(needed.users)

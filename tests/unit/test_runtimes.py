@@ -11,8 +11,8 @@ from aibox import digest, runtimes
 from aibox.box import compiled
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
-from aibox.footing import Folder, Footing
 from aibox.pins import FilePin, Redistribution
+from aibox.prerequisites import Folder, Prerequisites
 from aibox.profile import Runtime
 from aibox.progress import Progress
 from aibox.release import Release
@@ -56,7 +56,7 @@ def test_an_empty_box_is_one_of_processes(place: Path) -> None:
 ENGINE = "chat-0123456789abcdef"
 
 
-def carrying(place: Path, hardware: tuple[str, ...]) -> tuple[Store, Release, Footing]:
+def carrying(place: Path, hardware: tuple[str, ...]) -> tuple[Store, Release, Prerequisites]:
     """A store whose generation 1 carries what the engine of another box compiled."""
     store = Store(place / "box")
     store.layout.staging.mkdir(parents=True)
@@ -73,7 +73,7 @@ def carrying(place: Path, hardware: tuple[str, ...]) -> tuple[Store, Release, Fo
     )  # fmt: skip
     release = stack_examples.release().model_copy(update={"files": (pin,)})
     folders = (Folder(path=f"cache/{ENGINE}", user="chat"), Folder(path="data/rag", user="app"))
-    return store, release, Footing(users={}, folders=folders, secrets=(), copies=())
+    return store, release, Prerequisites(users={}, folders=folders, secrets=(), copies=())
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -86,13 +86,13 @@ def made(**packages: str) -> Release:
 
 
 def sealed(store: Store, release: Release) -> int:
-    """A generation of the release, its footing rendered."""
+    """A generation of the release, its prerequisites rendered."""
     for data in stacks.TEMPLATES.values():
         store.import_stream(BytesIO(data), digest.of_bytes(data), len(data))
-    footing = stacks.rendered(stacks.release()).files["config/footing.json"]
+    prerequisites = stacks.rendered(stacks.release()).files["config/footing.json"]
     plan = json.dumps({"site": Site().model_dump(mode="json")}).encode()
     return store.prepare_generation(
-        release.manifest(), {}, {"config/footing.json": footing, "plan.json": plan}
+        release.manifest(), {}, {"config/footing.json": prerequisites, "plan.json": plan}
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import stack_examples as stacks
-from aibox import footing
 from aibox import lock as locks
 from aibox import plan as plans
+from aibox import prerequisites
 from aibox import release as releases
 from aibox.errors import BadUsage
 from aibox.serving import ENGINES, Runner, Serving, spelt_out
@@ -118,9 +118,9 @@ def test_a_small_model_has_a_router_and_a_large_one_beside_it(
 
 def test_what_is_fixed_of_an_engine_is_of_no_other() -> None:
     ports = [one.port for one in ENGINES.values()]
-    users = [*footing.USERS.values()]
+    users = [*prerequisites.USERS.values()]
     assert len({*ports}) == len(ports) and len({*users}) == len(users)
-    assert footing.USERS["chat"] == 70004 and ENGINES["rerank"].port == 8002
+    assert prerequisites.USERS["chat"] == 70004 and ENGINES["rerank"].port == 8002
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import measured_box
 from aibox import measure, speed
 from aibox.engine_kinds import KindName
+from aibox.errors import Failed
 from aibox.measuring import results
 from aibox.record import Result
 from aibox.verdict import Verdict
@@ -164,6 +165,71 @@ def test_an_engine_that_answers_nobody_under_load_is_too_slow(
     monkeypatch.setattr(measured_box.DoubleOfDocker, "answered", staticmethod(lambda _asked: 0))
     upgrade(box, asks("roll-back"))
     assert box.store.current() == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "serves", "says"),
+    [
+        ({"output_throughput": float("nan")}, 2, "throughput not measured: the result of"),
+        ({"completed": 99}, 2, "throughput not measured: the result of"),
+        ({"completed": 0}, 1, "too slow: none of 8 requests got an answer"),
+        ({"output_throughput": 0}, 1, "too slow: none of 8 requests got an answer"),
+        ({"completed": 7, "failed": 1}, 1, "1 of 8 requests got no answer; 100.0 tokens/s"),
+        ({"completed": 7, "failed": 0}, 1, "1 of 8 requests got no answer; 100.0 tokens/s"),
+    ],
+)
+def test_an_odd_result_of_the_client_is_told_as_what_it_is(
+    box: MeasuredBox, told: dict[str, Any], serves: int, says: str
+) -> None:
+    box.docker.told = told
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == serves
+    assert verdict(box).throughput.startswith(says)
+
+
+@pytest.mark.parametrize(("written", "serves"), [(100.0, 2), (99.96, 2), (99.9, 1)])
+def test_a_tolerance_of_nothing_forgives_a_twentieth_of_a_percent(
+    box: MeasuredBox, written: float, serves: int
+) -> None:
+    box.docker.written_per_s = written
+    upgrade(box, asks("roll-back", 0))
+    assert box.store.current() == serves
+
+
+def test_a_release_that_is_undone_is_no_measure_for_its_next_try(box: MeasuredBox) -> None:
+    box.docker.written_per_s = 50.0
+    upgrade(box, asks("roll-back"))
+    undone = release(gate=asks("roll-back")).id
+    assert (box.store.current(), measure.read_results(box.store, undone)) == (1, None)
+    box.docker.written_per_s = 99.0
+    upgrade(box, asks("roll-back"))
+    kept = measure.read_results(box.store, undone)
+    assert kept is not None
+    assert kept.measured[0].written_per_s == 99.0
+
+
+def test_a_disk_that_is_full_is_no_reason_to_go_back(
+    box: MeasuredBox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise Failed("disk-full", "the disk is full", hint="./aibox gc", fault=measure.Fault.HOST)
+
+    monkeypatch.setattr(measure, "_publish", full)
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 2
+    assert verdict(box).throughput.endswith(
+        "as much; not kept for the next upgrade: the disk is full"
+    )
+
+
+def test_an_engine_that_takes_fewer_at_once_is_asked_no_more(box: MeasuredBox) -> None:
+    serving = measured_box.CHAT + "max-num-queued-reqs = 3\n"
+    upgrade(box, asks("roll-back"), serving=serving)
+    (words,) = box.docker.benched
+    assert words[words.index("--max-concurrency") + 1] == "2"
+    fewer = measured_box.CHAT + "max-num-queued-reqs = 1\n"
+    upgrade(box, asks("roll-back"), serving=fewer)
+    assert "that both engines take" in verdict(box).throughput
 
 
 def test_another_engine_is_told_to_end_the_calibration(box: MeasuredBox) -> None:

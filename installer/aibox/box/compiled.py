@@ -4,7 +4,7 @@ It is code that the engine loads and runs, so it comes from a release alone: a f
 digest in models.lock and covered by the signature of the bundle (`[[file]]` of the name
 `compiled-SERVICE`). It is taken where nothing was compiled yet, and where folder and hardware are
 those that it was made for: the name of the folder is a digest of image, model and arguments
-(`composing.cache`). It lands in that engine's own folder, which nobody else reads.
+(`compose_values.cache`). It lands in that engine's own folder, which nobody else reads.
 """
 
 from __future__ import annotations

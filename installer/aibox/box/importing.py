@@ -21,10 +21,10 @@ from threading import Lock
 from typing import BinaryIO, cast
 
 from aibox.box.blobs import BlobStore
-from aibox.box.crew import Crew, Item
 from aibox.box.filesystem import DiskTrouble
 from aibox.box.intake import DIRECT_BYTES, LARGE_BYTES, Tally, ignore, read_into
 from aibox.box.layout import checked
+from aibox.box.worker_threads import Item, WorkerThreads
 from aibox.errors import Fault, VerificationRefused
 
 SETTLE_S = 30.0
@@ -221,7 +221,7 @@ class _Batch:
     def _work(
         self, items: Sequence[Item], step: Callable[[Item, Count], None], at_once: tuple[int, int]
     ) -> None:
-        Crew(items, step).run(min(self._threads(at_once), len(items)), self._tick)
+        WorkerThreads(items, step).run(min(self._threads(at_once), len(items)), self._tick)
 
     def _threads(self, at_once: tuple[int, int]) -> int:
         least, most = at_once

@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from aibox import footing
+from aibox import prerequisites
 from aibox.box.filesystem import Filesystem
 from aibox.errors import Failed, Fault, NeedsPerson
-from aibox.footing import Copy, Secret
+from aibox.prerequisites import Copy, Secret
 from aibox.site import check_secret_file
 
 BYTES = 32
@@ -32,7 +32,7 @@ def provide(filesystem: Filesystem, root: Path, secret: Secret, users: Mapping[s
     A secret that is there stays. Raises `NeedsPerson` (`secret-damaged`) for one that is not as
     it was made: a new one would lock the box out of what the old one opens.
     """
-    folder = root / footing.SECRETS
+    folder = root / prerequisites.SECRETS
     filesystem.make_directory(folder)
     original = folder / secret.name
     made = not os.path.lexists(original)
@@ -40,7 +40,7 @@ def provide(filesystem: Filesystem, root: Path, secret: Secret, users: Mapping[s
         _make(filesystem, original)
     text = _read(original)
     for reader in secret.readers:
-        target = root / footing.path_of_secret(reader, secret.name)
+        target = root / prerequisites.path_of_secret(reader, secret.name)
         filesystem.make_directory(target.parent)
         made |= publish(filesystem, target, text, users[reader])
     return made
@@ -49,7 +49,7 @@ def provide(filesystem: Filesystem, root: Path, secret: Secret, users: Mapping[s
 def reveal(filesystem: Filesystem, root: Path, name: str) -> str:
     """A secret for the other hosts of the box that need the same; made if it is not there yet."""
     provide(filesystem, root, Secret(name=name, readers=()), {})
-    return _read(root / footing.SECRETS / name).decode().strip()
+    return _read(root / prerequisites.SECRETS / name).decode().strip()
 
 
 def adopt(filesystem: Filesystem, root: Path, name: str, value: str) -> bool:
@@ -65,7 +65,7 @@ def adopt(filesystem: Filesystem, root: Path, name: str, value: str) -> bool:
             hint="install again with the program of one bundle: ./aibox install --inventory FILE",
             fault=Fault.US,
         )
-    folder = root / footing.SECRETS
+    folder = root / prerequisites.SECRETS
     filesystem.make_directory(folder)
     return publish(filesystem, folder / name, text, os.geteuid())
 
@@ -77,7 +77,7 @@ def copy(filesystem: Filesystem, root: Path, wanted: Copy, users: Mapping[str, i
     """
     source = Path(wanted.source)
     data = _site_file(source)
-    is_secret = wanted.path != footing.CERTIFICATE
+    is_secret = wanted.path != prerequisites.CERTIFICATE
     if is_secret and (problem := check_secret_file(source)):
         raise Failed(
             "site-secret-open",

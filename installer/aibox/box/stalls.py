@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from aibox.footing import CACHES
+from aibox.prerequisites import CACHES
 from aibox.schema import Model
 
 NOTE = "stalls.json"

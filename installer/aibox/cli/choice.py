@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import typer
 
-from aibox.choosing import ProfileMissing
 from aibox.cli import show
 from aibox.errors import Failed, Fault
 from aibox.prepare import Wish
+from aibox.profile_choice import ProfileMissing
 
 T = TypeVar("T")
 

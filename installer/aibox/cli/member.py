@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from aibox.cli.workplace import workplace
-from aibox.member_session import serve
+from aibox.hosts.member_session import serve
 
 
 def member() -> None:

@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from aibox import choosing, content, profile
+from aibox import content, profile, profile_choice
 from aibox.box import gpus
-from aibox.choosing import Candidate
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.errors import BadUsage, Fault
@@ -16,6 +15,7 @@ from aibox.fit import catalogue, loadable
 from aibox.fit.catalogue import Catalogue
 from aibox.hardware import Hardware, Machine, Match
 from aibox.profile import Capacity, Profile
+from aibox.profile_choice import Candidate
 
 
 def profiles(
@@ -60,7 +60,7 @@ def _list(found: list[Profile], known: Catalogue, as_json: bool) -> None:
 
 def _judge(one: Profile, machine: Machine, known: Catalogue) -> Match:
     """The profile against this host, and its models against its own engines."""
-    found = choosing.judge(Candidate.of(one), machine)
+    found = profile_choice.judge(Candidate.of(one), machine)
     unloadable = map(str, loadable.of_profile(known, one))
     return Match((*found.reasons, *unloadable), found.notes)
 

@@ -9,19 +9,20 @@ from typing import Any, NoReturn
 
 import typer
 
-from aibox import placing, together
+from aibox import placement
 from aibox import plan as plans
 from aibox.cli import media, show
 from aibox.cli.workplace import workplace
 from aibox.errors import BadUsage, Failed, Fault
+from aibox.hosts import coordination
+from aibox.hosts.coordination import Changed
 from aibox.orders import Planned
 from aibox.prepare import Wish
 from aibox.profile import Runtime
 from aibox.record import Action
 from aibox.site import Site
-from aibox.together import Changed
 
-site_with_hosts = together.site_with_hosts
+site_with_hosts = coordination.site_with_hosts
 _SHOWN = 6
 
 
@@ -32,7 +33,7 @@ def install(wish: Wish, action: Action, *, yes: bool, first_is_fine: bool, as_js
         done = media.trusting_if_asked(
             place,
             wish,
-            lambda: together.install(place, wish, action, _confirmation(yes, first_is_fine)),
+            lambda: coordination.install(place, wish, action, _confirmation(yes, first_is_fine)),
         )
     _tell(done, as_json)
 
@@ -60,7 +61,7 @@ def preflight(wish: Wish, as_json: bool) -> None:
         show.data(rows)
     else:
         show.table(rows, ("host", "status", "check", "found", "expected"))
-    refusal = together.refusal(found)
+    refusal = coordination.refusal(found)
     if refusal is not None:
         show.end_with(refusal)
 
@@ -68,20 +69,20 @@ def preflight(wish: Wish, as_json: bool) -> None:
 def _planned(wish: Wish) -> dict[str, Planned]:
     with show.progress() as report:
         place = workplace(report)
-        return media.trusting_if_asked(place, wish, lambda: together.plan(place, wish))
+        return media.trusting_if_asked(place, wish, lambda: coordination.plan(place, wish))
 
 
 def rollback(site: Site, as_json: bool) -> None:
     """All hosts serve again what they served before."""
     with show.progress() as report:
-        done = together.rollback(workplace(report), site)
+        done = coordination.rollback(workplace(report), site)
     _tell(done, as_json)
 
 
 def status(site: Site, as_json: bool) -> None:
     """What each host runs; exit code 1 when one cannot be asked."""
     with show.progress() as report:
-        found = together.status(workplace(report), site)
+        found = coordination.status(workplace(report), site)
     silent = [name for name, facts in found.items() if "error" in facts]
     if as_json:
         show.data(_as_one(found))
@@ -95,7 +96,7 @@ def status(site: Site, as_json: bool) -> None:
 def uninstall(site: Site, purge: bool, as_json: bool) -> None:
     """Remove the box from all hosts."""
     with show.progress() as report:
-        together.uninstall(workplace(report), site, purge)
+        coordination.uninstall(workplace(report), site, purge)
     if as_json:
         show.data({"state": "not-installed", "purged": purge, "hosts": sorted(site.hosts)})
     else:
@@ -160,7 +161,7 @@ def _plan_lines(planned: Planned) -> list[str]:
 
 
 def _tell(done: Changed, as_json: bool) -> None:
-    url = plans.address(placing.of_gateway(done.site), Runtime.CONTAINER)
+    url = plans.address(placement.of_gateway(done.site), Runtime.CONTAINER)
     if as_json:
         hosts = dict(sorted(done.generations.items()))
         show.data({"release": done.release, "hosts": hosts, "url": url})

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aibox.box import crew as crew_of_threads
-from aibox.box import importing, intake
+from aibox.box import importing, intake, worker_threads
 from import_cases import CHUNK, DIRECT, LARGE, SEGMENT
 
 
@@ -21,7 +20,7 @@ def small_steps() -> Iterator[None]:
             patch.setattr(intake, name, value)
         patch.setattr(importing, "LARGE_BYTES", LARGE)
         patch.setattr(importing, "DIRECT_BYTES", DIRECT)
-        patch.setattr(crew_of_threads, "TICK_S", 0.01)
+        patch.setattr(worker_threads, "TICK_S", 0.01)
         yield
 
 

@@ -117,7 +117,7 @@ CHANGING = {
     ["activate", "recover", "gc"]
     + [f"box/{name}" for name in ("blobs", "contents", "guard", "history", "intake", "journal")]
     + [f"box/{name}" for name in ("layout", "state", "store", "transaction", "verified")]
-    + [f"box/{name}" for name in ("crew", "direct", "importing")],
+    + [f"box/{name}" for name in ("worker_threads", "direct", "importing")],
 )
 def test_the_store_changes_files_only_through_the_filesystem(module: str) -> None:
     source = Path(aibox.__file__).parent / f"{module}.py"

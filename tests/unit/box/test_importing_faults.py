@@ -31,9 +31,9 @@ from import_cases import (
     LARGE,
     SEGMENT,
     a_store,
-    crew,
     damaged_names,
     lacking,
+    threads_at_work,
 )
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_after_a_pulled_medium_every_byte_is_still_read_once(
     with pytest.raises(Failed) as error:
         import_all(store, [*others, pulled], workers=workers)
     assert error.value.reference == "source-unreadable"
-    assert crew() == []
+    assert threads_at_work() == []
     back = replace(pulled, open=lambda: Pulled(data, size + 1, read))
     counts: list[int] = []
     import_all(a_store(place), [*others, back], counts.append, workers=workers)
@@ -135,7 +135,7 @@ def test_one_bad_blob_stops_all_and_leaves_nobody_behind(
     with pytest.raises(VerificationRefused) as refusal:
         import_all(store, objects, workers=workers)
     assert "a" * 64 in refusal.value.context
-    assert crew() == []
+    assert threads_at_work() == []
     assert damaged_names(place) == []
     assert not store.layout.part("a" * 64).exists() or not good.size
     import_all(store, incoming(*BLOBS), workers=workers)
@@ -162,7 +162,7 @@ def test_the_first_error_is_the_one_that_is_raised(store: Store) -> None:
         def readinto(self, buffer: WriteableBuffer) -> int:
             assert failed.wait(5)
             deadline = time.monotonic() + 5
-            while len(crew()) > 1 and time.monotonic() < deadline:
+            while len(threads_at_work()) > 1 and time.monotonic() < deadline:
                 time.sleep(0.001)
             raise OSError(errno.EIO, "the second")
 
@@ -184,7 +184,7 @@ def test_an_error_stops_the_others_in_the_middle_of_a_blob(store: Store) -> None
         def readinto(self, buffer: WriteableBuffer) -> int:
             assert began.wait(5)
             deadline = time.monotonic() + 5
-            while len(crew()) > 1 and time.monotonic() < deadline:
+            while len(threads_at_work()) > 1 and time.monotonic() < deadline:
                 time.sleep(0.001)
             reads.append(True)
             return super().readinto(buffer)
@@ -238,7 +238,7 @@ def test_a_progress_that_cannot_be_shown_stops_the_import(place: Path, store: St
 
     with pytest.raises(BrokenPipeError):
         import_all(store, incoming(*BLOBS), broken_pipe)
-    assert crew() == []
+    assert threads_at_work() == []
     assert damaged_names(place) == []
 
 
@@ -279,7 +279,7 @@ def test_an_error_of_the_disk_at_every_change(
             assert trouble.number == number
         else:  # Only what says which blobs were hashed in this boot may be lost.
             assert lacking(here, BLOBS) == [], "a success that is none"
-        assert crew() == []
+        assert threads_at_work() == []
         assert damaged_names(here) == [], f"{number} at {boundary}"
         import_all(a_store(here), incoming(*BLOBS), workers=workers)
         assert lacking(here, BLOBS) == [], f"{number} at {boundary}, run again"

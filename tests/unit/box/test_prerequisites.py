@@ -9,11 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from aibox import footing as footings
-from aibox.box import footing, secrets
+from aibox.box import prerequisites, secrets
 from aibox.box.filesystem import Filesystem, Kind, Operation
 from aibox.errors import AiboxError, Failed, NeedsPerson
-from aibox.footing import Copy, Folder, Footing, Secret
+from aibox.prerequisites import (
+    AUTHORITY,
+    CERTIFICATE,
+    KEY,
+    SITE_TLS,
+    Copy,
+    Folder,
+    Prerequisites,
+    Secret,
+    path_of_secret,
+)
 
 ME = os.getuid()
 pytestmark = pytest.mark.skipif(
@@ -23,7 +32,7 @@ OTHER = 70001 if ME == 0 else ME
 USERS = {"app": OTHER, "chat": ME or 70004, "gateway": OTHER}
 
 
-def make(**changes: object) -> Footing:
+def make(**changes: object) -> Prerequisites:
     values = {
         "users": {**USERS},
         "folders": (Folder(path="data/rag", user="app"),),
@@ -31,11 +40,11 @@ def make(**changes: object) -> Footing:
         "copies": (),
         **changes,
     }
-    return Footing.model_construct(**values)
+    return Prerequisites.model_construct(**values)
 
 
-def provide(root: Path, wanted: Footing | None = None) -> tuple[str, ...]:
-    return footing.provide(Filesystem(), root, wanted or make())
+def provide(root: Path, wanted: Prerequisites | None = None) -> tuple[str, ...]:
+    return prerequisites.provide(Filesystem(), root, wanted or make())
 
 
 def owner(path: Path) -> tuple[int, int]:
@@ -50,7 +59,7 @@ def test_a_secret_is_made_once_and_each_reader_has_its_own_file(tmp_path: Path) 
     assert len(bytes.fromhex(text.strip())) == 32
     assert owner(original) == (ME, 0o600)
     for reader in ("app", "chat"):
-        mine = tmp_path / footings.path_of_secret(reader, "chat-api-key")
+        mine = tmp_path / path_of_secret(reader, "chat-api-key")
         assert (mine.read_text(), owner(mine)) == (text, (USERS[reader], 0o600))
         assert owner(mine.parent) == (ME, 0o700)
     assert provide(tmp_path) == ()
@@ -119,18 +128,18 @@ def test_files_of_the_site_are_copied_for_their_reader(tmp_path: Path) -> None:
     key.write_text("key")
     key.chmod(0o600)
     wanted = make(
-        folders=(Folder(path=footings.SITE_TLS, user="gateway"),),
+        folders=(Folder(path=SITE_TLS, user="gateway"),),
         copies=(
-            Copy(source=str(chain), path=footings.CERTIFICATE, user="gateway"),
-            Copy(source=str(key), path=footings.KEY, user="gateway"),
+            Copy(source=str(chain), path=CERTIFICATE, user="gateway"),
+            Copy(source=str(key), path=KEY, user="gateway"),
         ),
     )
-    assert footings.KEY in provide(root, wanted)
-    assert (root / footings.KEY).read_text() == "key"
-    assert owner(root / footings.KEY) == (OTHER, 0o600)
+    assert KEY in provide(root, wanted)
+    assert (root / KEY).read_text() == "key"
+    assert owner(root / KEY) == (OTHER, 0o600)
     assert provide(root, wanted) == ()
     chain.write_text("renewed")
-    assert provide(root, wanted) == (footings.CERTIFICATE,)
+    assert provide(root, wanted) == (CERTIFICATE,)
     key.chmod(0o640)
     with pytest.raises(Failed) as caught:
         provide(root, wanted)
@@ -147,7 +156,7 @@ def test_the_authority_of_the_gateway_is_found_under_one_name(tmp_path: Path) ->
     made = tmp_path / "tls/gateway/pki/authorities/local"
     made.mkdir(parents=True)
     (made / "root.crt").write_text("authority")
-    assert (tmp_path / footings.AUTHORITY).read_text() == "authority"
+    assert (tmp_path / AUTHORITY).read_text() == "authority"
     assert provide(tmp_path, wanted) == ()
 
 
@@ -165,7 +174,7 @@ def test_a_cut_at_any_step_leaves_a_whole_secret_or_none(tmp_path: Path) -> None
             left -= 1
 
         try:
-            footing.provide(Filesystem(cut), root, make())
+            prerequisites.provide(Filesystem(cut), root, make())
         except AiboxError:
             step += 1
         else:
@@ -185,12 +194,12 @@ def test_a_cut_at_any_step_leaves_a_whole_secret_or_none(tmp_path: Path) -> None
 
 def test_the_footing_of_a_generation_reads_back_or_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
-    wanted = Footing(users={"app": 70002}, folders=(), secrets=(), copies=())
-    (tmp_path / footing.FILE).write_text(json.dumps(wanted.model_dump(mode="json")))
-    assert footing.read(tmp_path) == wanted
-    (tmp_path / footing.FILE).write_text('{"users": 1}')
+    wanted = Prerequisites(users={"app": 70002}, folders=(), secrets=(), copies=())
+    (tmp_path / prerequisites.FILE).write_text(json.dumps(wanted.model_dump(mode="json")))
+    assert prerequisites.read(tmp_path) == wanted
+    (tmp_path / prerequisites.FILE).write_text('{"users": 1}')
     with pytest.raises(NeedsPerson):
-        footing.read(tmp_path)
+        prerequisites.read(tmp_path)
 
 
 def test_a_secret_is_durable_before_it_has_its_name(tmp_path: Path) -> None:

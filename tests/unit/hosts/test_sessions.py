@@ -13,9 +13,9 @@ from typing import Any, cast
 import pytest
 
 from aibox.errors import AiboxError, ExitCode, Failed, Fault, NeedsPerson, RolledBack
-from aibox.lanes import Lanes
+from aibox.hosts.connections import Connections
+from aibox.hosts.sessions import Sessions
 from aibox.orders import Order, Step
-from aibox.sessions import Sessions
 from aibox.site import Host, Site, Together
 
 ADDRESSES = {"cards": "10.0.0.1", "data": "10.0.0.2", "door": "10.0.0.3"}
@@ -109,11 +109,11 @@ def opened(hosts: Hosts, policy: Any = "all-go-back") -> tuple[Sessions, LanesDo
         hosts={name: Host(address=ADDRESSES[name], groups=GROUPS[name]) for name in ADDRESSES},
         together=Together(when_one_fails=policy),
     )
-    lanes = LanesDouble(hosts)
-    made = Sessions(site, cast(Lanes, lanes))
-    # Open for the whole test: what closes them is kept with the lanes.
-    lanes.closing.enter_context(made.opened(lambda name: [name]))
-    return made, lanes
+    connections = LanesDouble(hosts)
+    made = Sessions(site, cast(Connections, connections))
+    # Open for the whole test: what closes them is kept with the connections.
+    connections.closing.enter_context(made.opened(lambda name: [name]))
+    return made, connections
 
 
 def ended(sessions: Sessions) -> AiboxError:
@@ -185,11 +185,11 @@ def test_where_the_site_says_so_the_others_stay(hosts: Hosts) -> None:
 def test_a_host_that_asks_for_a_reboot_gets_it_and_goes_on(hosts: Hosts) -> None:
     hosts.say("cards", Step.STAGE, REBOOT)
     hosts.say("cards", Step.HOLD, {"boot": "two"})
-    sessions, lanes = opened(hosts)
+    sessions, connections = opened(hosts)
     sessions.stage(lambda _name: Order(step=Step.STAGE))
     mine = [step for name, step in hosts.told if name == "cards"]
     assert mine == [Step.STAGE, Step.REBOOT, Step.ALIVE, Step.HOLD, Step.STAGE]
-    assert lanes.lines == ["reboots: nouveau", "cards is back"]
+    assert connections.lines == ["reboots: nouveau", "cards is back"]
 
 
 def test_a_host_that_did_not_reboot_is_told(hosts: Hosts) -> None:
@@ -207,8 +207,8 @@ def test_hosts_that_served_different_releases_do_not_go_back(hosts: Hosts) -> No
 
 
 def test_a_secret_goes_from_its_owner_to_the_others_alone(hosts: Hosts) -> None:
-    sessions, lanes = opened(hosts)
+    sessions, connections = opened(hosts)
     sessions.share({"chat-api-key": ("cards", "data")})
     assert hosts.told == [("cards", Step.REVEAL), ("data", Step.ADOPT)]
     assert hosts.values == [{"data": "{'chat-api-key': '5ecret'}"}]
-    assert not any("5ecret" in line for line in lanes.lines)
+    assert not any("5ecret" in line for line in connections.lines)

@@ -17,7 +17,7 @@ class Stopped(Exception):
     """Another thread met an error, or whoever waits wants it to end."""
 
 
-class Crew(Generic[Item]):
+class WorkerThreads(Generic[Item]):
     """Takes a step for each item; the first error stops all threads."""
 
     def __init__(
@@ -36,7 +36,7 @@ class Crew(Generic[Item]):
         `on_tick` gets, on the calling thread, what was counted since the last time. Whatever it
         raises, or a person at the keyboard, stops the threads too. None of them runs on return.
         """
-        threads = [Thread(target=self._work, name=f"crew-{number}") for number in range(size)]
+        threads = [Thread(target=self._work, name=f"worker-{number}") for number in range(size)]
         try:
             for thread in threads:
                 thread.start()

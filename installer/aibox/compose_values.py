@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from aibox import digest, footing, objects, placing
+from aibox import digest, objects, placement, prerequisites
 from aibox.errors import BadUsage, Fault
 from aibox.hardware import PeerToPeer
 from aibox.lock import Role
@@ -17,7 +17,7 @@ from aibox.release import Release
 from aibox.serving import ENGINES, Runner, Serving, image_of
 from aibox.site import LOOPBACK_NAMES, Site, asks_by_name, is_of_this_host
 
-APP_PORT = placing.OWN_PORTS["web"]
+APP_PORT = placement.OWN_PORTS["web"]
 TAG_DIGITS = 16
 UPLOAD_LIMIT_MB = 220
 """More than the application takes (200 MiB and the form around it), so that it is the one to say
@@ -64,25 +64,25 @@ def memory_mib(release: Release, site: Site) -> dict[str, int]:
         )
     of_profile = {name: served.memory_mib for name, served in release.serving.items()}
     known = {**MEMORY_MIB, **of_profile, **site.container.memory_mib}
-    return {name: known[name] for name in placing.services(release, site)}
+    return {name: known[name] for name in placement.services(release, site)}
 
 
 def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
     """What every template may use."""
-    asked, here = _endpoints(release, site), placing.services(release, site)
+    asked, here = _endpoints(release, site), placement.services(release, site)
     outside = set(asked)
     return {
         "image_tags": {name: image_tag(release, name, architecture) for name in here},
-        "users": {name: footing.USERS[footing.user_of(name)] for name in here},
+        "users": {name: prerequisites.USERS[prerequisites.user_of(name)] for name in here},
         "memory_mib": memory_mib(release, site),
         "secrets_of": {name: secrets_of(release, site, name) for name in ("web", "ingest")},
         "secret_files": dict(sorted(_secret_files(release, site))),
-        "qdrant_key": footing.QDRANT_KEY,
+        "qdrant_key": prerequisites.QDRANT_KEY,
         "app_port": APP_PORT,
         "web_stop_s": ANSWER_GRACE_S + 10,
         "gateway_grace_s": ANSWER_GRACE_S + 15,
         "gateway_stop_s": ANSWER_GRACE_S + 25,
-        "app_upstream": placing.endpoint(release, site, "web"),
+        "app_upstream": placement.endpoint(release, site, "web"),
         "upload_limit_mb": UPLOAD_LIMIT_MB,
         "elsewhere": bool(outside.intersection(here)),
         "asking_by_name": {n for n, urls in asked.items() if any(map(asks_by_name, urls))},
@@ -93,8 +93,8 @@ def common(release: Release, site: Site, architecture: str) -> dict[str, Any]:
 
 def _networks(release: Release, site: Site, outside: set[str]) -> dict[str, Any]:
     """The networks of each service here, and the ports at which other hosts of the box ask."""
-    published, reaching = placing.published(release, site), placing.reaching(release, site)
-    networks = {name: ["inside"] for name in placing.services(release, site)}
+    published, reaching = placement.published(release, site), placement.reaching(release, site)
+    networks = {name: ["inside"] for name in placement.services(release, site)}
     for name, its in networks.items():
         if name in published or name in reaching:
             its.append("peers")
@@ -110,7 +110,7 @@ def _networks(release: Release, site: Site, outside: set[str]) -> dict[str, Any]
             name: {
                 "address": site.hosts[site.member].address,
                 "port": port,
-                "target": placing.OWN_PORTS[name],
+                "target": placement.OWN_PORTS[name],
             }
             for name, port in published.items()
         },
@@ -119,22 +119,26 @@ def _networks(release: Release, site: Site, outside: set[str]) -> dict[str, Any]
 
 def secrets_of(release: Release, site: Site, service: str) -> list[str]:
     """The secrets that a service of the application gets: ingest asks the embedding model alone."""
-    of_app = [item.name for item in footing.secrets(release) if "app" in item.readers]
+    of_app = [item.name for item in prerequisites.secrets(release) if "app" in item.readers]
     if service == "ingest":
         others = {
-            footing.key_of(name) for name, one in ENGINES.items() if service not in one.asked_by
+            prerequisites.key_of(name)
+            for name, one in ENGINES.items()
+            if service not in one.asked_by
         }
         return [name for name in of_app if name not in others]
-    return of_app + ([footing.SITE_ENGINE_KEY] if site.engine.api_key_file else [])
+    return of_app + ([prerequisites.SITE_ENGINE_KEY] if site.engine.api_key_file else [])
 
 
 def _secret_files(release: Release, site: Site) -> Iterator[tuple[str, str]]:
     pairs = {("app", name) for name in secrets_of(release, site, "web")}
-    pairs |= {(reader, item.name) for item in footing.secrets(release) for reader in item.readers}
-    here = {footing.user_of(name) for name in placing.services(release, site)}
+    pairs |= {
+        (reader, item.name) for item in prerequisites.secrets(release) for reader in item.readers
+    }
+    here = {prerequisites.user_of(name) for name in placement.services(release, site)}
     for reader, name in pairs:
         if reader in here:
-            yield f"{reader}.{name}", f"../../{footing.path_of_secret(reader, name)}"
+            yield f"{reader}.{name}", f"../../{prerequisites.path_of_secret(reader, name)}"
 
 
 def _names(site: Site) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
     values = {
         "service": service,
         "serving": served.model_dump(mode="json"),
-        "key": footing.key_of(service),
+        "key": prerequisites.key_of(service),
         "cache": cache(release, service, architecture),
         "cdi_devices": [f"nvidia.com/gpu={index}" for index in served.gpus],
         "without_peers": len(served.gpus) > 1 and _are_apart(release),
@@ -173,7 +177,7 @@ def engine(release: Release, service: str, architecture: str) -> dict[str, Any]:
         "stop_grace_s": (shutdown_s if served.engine.drains else 0) + 30,
         "ready_deadline_s": int(release.gate.ready_deadline_s),
         "question": _question(service, served),
-        "own_port": placing.OWN_PORTS[service],
+        "own_port": placement.OWN_PORTS[service],
         "metrics_path": served.engine.metrics_path,
         "canary_timeout_s": CANARY_S,
         "stalled_s": max(STALLED_S, int(2 * release.gate.question_deadline_s)),
@@ -211,7 +215,7 @@ def cache(release: Release, service: str, architecture: str) -> str:
         model_digest(release, served),
         served.model_dump(mode="json", include={"gpus", "arguments"}),
     ]
-    return f"{footing.CACHES}/{service}-{digest.of_json(parts)[:TAG_DIGITS]}"
+    return f"{prerequisites.CACHES}/{service}-{digest.of_json(parts)[:TAG_DIGITS]}"
 
 
 def model_digest(release: Release, served: Serving) -> str:
@@ -264,24 +268,24 @@ def vectors(release: Release, site: Site) -> dict[str, Any] | None:
         return None
     return {
         "kind": "server",
-        "url": f"http://{placing.endpoint(release, site, 'qdrant')}",
-        "api_key_file": f"/run/secrets/{footing.QDRANT_KEY}",
+        "url": f"http://{placement.endpoint(release, site, 'qdrant')}",
+        "api_key_file": f"/run/secrets/{prerequisites.QDRANT_KEY}",
     }
 
 
 def answering(release: Release, site: Site) -> dict[str, Any]:
     """[engine] of rag.toml: what the site names, else the box's own model, else none."""
     if site.engine.kind == "openai":
-        key = f"/run/secrets/{footing.SITE_ENGINE_KEY}" if site.engine.api_key_file else ""
+        key = f"/run/secrets/{prerequisites.SITE_ENGINE_KEY}" if site.engine.api_key_file else ""
         return {**site.engine.model_dump(mode="json"), "api_key_file": key}
     served = release.serving.get("chat")
     if served is None:
         return site.engine.model_dump(mode="json")
     return {
         "kind": "openai",
-        "url": f"http://{placing.endpoint(release, site, 'chat')}/v1",
+        "url": f"http://{placement.endpoint(release, site, 'chat')}/v1",
         "model": served.model,
-        "api_key_file": f"/run/secrets/{footing.key_of('chat')}",
+        "api_key_file": f"/run/secrets/{prerequisites.key_of('chat')}",
         "in_box": True,
     }
 
@@ -290,7 +294,7 @@ def embedding_url(release: Release, site: Site) -> str | None:
     """Where the box itself serves the embedding model, if it does."""
     if "embedding" not in release.serving:
         return None
-    return f"http://{placing.endpoint(release, site, 'embedding')}/v1"
+    return f"http://{placement.endpoint(release, site, 'embedding')}/v1"
 
 
 def reranking(release: Release, site: Site) -> dict[str, Any] | None:
@@ -298,8 +302,8 @@ def reranking(release: Release, site: Site) -> dict[str, Any] | None:
     if release.rerank is None or "rerank" not in release.serving:
         return None
     return {
-        "url": f"http://{placing.endpoint(release, site, 'rerank')}/v1",
-        "api_key_file": f"/run/secrets/{footing.key_of('rerank')}",
+        "url": f"http://{placement.endpoint(release, site, 'rerank')}/v1",
+        "api_key_file": f"/run/secrets/{prerequisites.key_of('rerank')}",
         **release.rerank.model_dump(mode="json"),
     }
 
@@ -314,9 +318,9 @@ def small(release: Release, site: Site) -> dict[str, Any] | None:
         return None
     return {
         "kind": "openai",
-        "url": f"http://{placing.endpoint(release, site, 'small')}/v1",
+        "url": f"http://{placement.endpoint(release, site, 'small')}/v1",
         "model": served.model,
-        "api_key_file": f"/run/secrets/{footing.key_of('small')}",
+        "api_key_file": f"/run/secrets/{prerequisites.key_of('small')}",
         "timeout_s": SMALL_SILENCE_S,
         "in_box": True,
     }

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from aibox import orders, progress
 from aibox.errors import AiboxError, Failed, Fault
-from aibox.member import Member
+from aibox.hosts.member import Member
 from aibox.orders import Answer, Order, Progress, Step
 from aibox.prepare import Workplace
 

@@ -17,20 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aibox import footing, placing, receiving, trusting
+from aibox import placement, prerequisites, receiving, trusting
 from aibox import preflight as judging
 from aibox.box import guard
 from aibox.box.trust_store import TrustStore
 from aibox.bundle.layout import BLOBS, ROOTS, root_version
-from aibox.copying import Share, of_plan, to_hosts
 from aibox.errors import AiboxError, BadUsage, Fault, PreflightVeto
-from aibox.lanes import Lanes
+from aibox.hosts.connections import Connections
+from aibox.hosts.sessions import Sessions
+from aibox.hosts.transfer import Share, of_plan, to_hosts
 from aibox.orders import Order, Planned, Step
 from aibox.prepare import Wish, Workplace, site_of
 from aibox.receiving import Received
 from aibox.record import Action
 from aibox.release import Release
-from aibox.sessions import Sessions
 from aibox.site import Site
 
 Confirm = Callable[[Mapping[str, Planned]], None]
@@ -70,7 +70,7 @@ def install(place: Workplace, wish: Wish, action: Action, confirm: Confirm) -> C
             {name: [f"{BLOBS}/{one}" for one in plan.lacking] for name, plan in plans.items()}
         )
         hosts.stage(copied.order(Step.STAGE, action))
-        hosts.share(footing.shared(copied.release, site))
+        hosts.share(prerequisites.shared(copied.release, site))
         generations = hosts.activate()
         made, verified = copied.release, copied.received.verified
     # Only now: this host may be one of them, and its lock was held.
@@ -101,15 +101,15 @@ def _planned(
             receiving.receive(TrustStore(place.root), wish.bundle, wish.terms, place.report)
         )
         made = _release(received, wish.profile, received.description.architectures[0])
-        placing.require_placed(made, site)
-        lanes = closing.enter_context(Lanes.open(place, site))
-        for architecture in sorted({lanes.architecture(name) for name in site.hosts}):
+        placement.require_placed(made, site)
+        connections = closing.enter_context(Connections.open(place, site))
+        for architecture in sorted({connections.architecture(name) for name in site.hosts}):
             _release(received, made.profile, architecture)
-        copied = _Copied(place, lanes, received, wish, site, made)
+        copied = _Copied(place, connections, received, wish, site, made)
         copied.send(
-            {name: of_plan(received, made, lanes.architecture(name)) for name in site.hosts}
+            {name: of_plan(received, made, connections.architecture(name)) for name in site.hosts}
         )
-        hosts = Sessions(site, lanes)
+        hosts = Sessions(site, connections)
         closing.enter_context(hosts.opened(copied.program))
         hosts.hold()
         yield copied, hosts, hosts.plans(copied.order(Step.PLAN, action))
@@ -117,9 +117,9 @@ def _planned(
 
 def rollback(place: Workplace, site: Site) -> Changed:
     """Every host serves again what all of them served before. Nothing is copied."""
-    with Lanes.open(place, site) as lanes:
-        hosts = Sessions(site, lanes)
-        with hosts.opened(lanes.installed_program):
+    with Connections.open(place, site) as connections:
+        hosts = Sessions(site, connections)
+        with hosts.opened(connections.installed_program):
             hosts.hold()
             release = hosts.aim("asked for")
             return Changed(release, hosts.activate(), site)
@@ -127,25 +127,25 @@ def rollback(place: Workplace, site: Site) -> Changed:
 
 def status(place: Workplace, site: Site) -> dict[str, dict[str, Any]]:
     """What each host says of itself; one that cannot be asked says why."""
-    with Lanes.open(place, site, tolerant=True) as lanes:
-        hosts = Sessions(site, lanes)
+    with Connections.open(place, site, tolerant=True) as connections:
+        hosts = Sessions(site, connections)
 
         def ask(name: str) -> dict[str, Any]:
             try:
-                lanes.require(name)
-                with hosts.session(name, lanes.installed_program) as session:
+                connections.require(name)
+                with hosts.session(name, connections.installed_program) as session:
                     return session.ask(Order(step=Step.STATUS))
             except AiboxError as error:
                 return {"state": "unknown", "error": error.as_json()}
 
-        return lanes.each(ask)
+        return connections.each(ask)
 
 
 def uninstall(place: Workplace, site: Site, purge: bool) -> None:
     """Remove the box from every host."""
-    with Lanes.open(place, site) as lanes:
-        hosts = Sessions(site, lanes)
-        with hosts.opened(lanes.installed_program):
+    with Connections.open(place, site) as connections:
+        hosts = Sessions(site, connections)
+        with hosts.opened(connections.installed_program):
             hosts.ask(Order(step=Step.UNINSTALL, purge=purge))
 
 
@@ -196,7 +196,7 @@ class _Copied:
     """A bundle on its way to the hosts, and what they are told about it."""
 
     place: Workplace
-    lanes: Lanes
+    connections: Connections
     received: Received
     wish: Wish
     site: Site
@@ -205,18 +205,24 @@ class _Copied:
     @property
     def folder(self) -> str:
         """Where it lies on every host."""
-        return f"{self.lanes.root}/incoming/{self.received.media.bundle[:16]}"
+        return f"{self.connections.root}/incoming/{self.received.media.bundle[:16]}"
 
     def program(self, _name: str) -> list[str]:
         """What starts its command line there."""
-        return ["env", f"AIBOX_HOME={self.lanes.root}", "sh", f"{self.folder}/aibox", "member"]
+        return [
+            "env",
+            f"AIBOX_HOME={self.connections.root}",
+            "sh",
+            f"{self.folder}/aibox",
+            "member",
+        ]
 
     def send(self, wanted: Mapping[str, Sequence[str]]) -> None:
         """Files by host, named as in the bundle; only what is not there whole yet is sent."""
         shares = {
             name: Share(self.received.media, names) for name, names in wanted.items() if names
         }
-        to_hosts(self.lanes, shares, self.folder)
+        to_hosts(self.connections, shares, self.folder)
 
     def order(self, step: Step, action: Action) -> Callable[[str], Order]:
         """The order of one step for each host, by its name."""
@@ -231,7 +237,7 @@ class _Copied:
                 profile=self.release.profile,
                 bundle=self.folder,
                 root=f"{self.folder}/{ROOTS}/{roots[0]}.root.json" if roots else "",
-                site=placing.of_host(self.site, name),
+                site=placement.of_host(self.site, name),
                 manifest=self.received.media.bundle,
                 allow_unsigned=terms.allow_unsigned,
                 allow_downgrade=terms.allow_downgrade,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from aibox import copying, receiving
+from aibox import receiving
 from aibox.bundle.layout import BLOBS
 from aibox.bundle.media import Media
-from aibox.copying import Share, of_plan
 from aibox.errors import VerificationRefused
+from aibox.hosts import transfer
+from aibox.hosts.transfer import Share, of_plan
 from aibox.lock import Role
 from small_bundle import VOLUME, Supplier
 from small_site import SmallSite
@@ -36,7 +37,7 @@ def test_files_come_from_the_volume_that_has_them(supplier: Supplier) -> None:
             path.name: folder for folder in bundle.folders for path in (folder / BLOBS).iterdir()
         }
         share = Share(media, ["bundle.json", *(f"{BLOBS}/{name}" for name in blobs)])
-        found = dict(copying._by_volume(share))
+        found = dict(transfer._by_volume(share))
     assert len(found) == len(bundle.folders) > 1
     assert sum(map(len, found.values())) == len(blobs) + 1
     assert all((folder / name).exists() for folder, names in found.items() for name in names)
@@ -48,12 +49,12 @@ def test_what_lies_on_a_volume_that_is_not_here_is_asked_for(supplier: Supplier)
         Media.open(bundle.folders) as media,
         pytest.raises(VerificationRefused, match="not here"),
     ):
-        copying._by_volume(Share(media, [f"{BLOBS}/{'0' * 64}"]))
+        transfer._by_volume(Share(media, [f"{BLOBS}/{'0' * 64}"]))
 
 
 def test_the_way_is_told_in_words() -> None:
     told: list[str] = []
-    tell = copying._telling(told.append)
+    tell = transfer._telling(told.append)
     tell("              0   0%    0.00kB/s    0:00:00  ")
     tell("    104,857,600  27%   26.05MB/s    0:00:03  ")
     tell("sending incremental file list")

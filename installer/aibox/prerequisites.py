@@ -12,7 +12,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from aibox import placing
+from aibox import placement
 from aibox.release import Release
 from aibox.schema import Model, Name, RelativePath
 from aibox.serving import ENGINES
@@ -65,7 +65,7 @@ class Copy(Model):
     user: Name
 
 
-class Footing(Model):
+class Prerequisites(Model):
     """All of it. Paths are relative to the box root."""
 
     users: dict[Name, Annotated[int, Field(ge=1000)]]
@@ -101,7 +101,7 @@ def shared(release: Release, site: Site) -> dict[str, tuple[str, ...]]:
     found = {}
     for secret in secrets(release):
         groups = {
-            placing.GROUP_OF[name] for name in release.services if user_of(name) in secret.readers
+            placement.GROUP_OF[name] for name in release.services if user_of(name) in secret.readers
         }
         hosts = [name for name, host in site.hosts.items() if groups.intersection(host.groups)]
         if len(hosts) > 1:
@@ -114,12 +114,12 @@ def path_of_secret(reader: str, name: str) -> str:
     return f"{SECRETS}/{reader}/{name}"
 
 
-def make(release: Release, site: Site, caches: dict[str, str]) -> Footing:
-    """The footing of a release at a site; `caches` are folders of the engines by service.
+def make(release: Release, site: Site, caches: dict[str, str]) -> Prerequisites:
+    """The prerequisites of a release at a site; `caches` are folders of the engines by service.
 
     On one host of several it is that of the services there.
     """
-    used = sorted({user_of(name) for name in placing.services(release, site)})
+    used = sorted({user_of(name) for name in placement.services(release, site)})
     folders = [
         Folder(path=path, user=user)
         for user, path in (
@@ -132,7 +132,7 @@ def make(release: Release, site: Site, caches: dict[str, str]) -> Footing:
     if site.container.certificate_file:
         folders.append(Folder(path=SITE_TLS, user="gateway"))
     folders += [Folder(path=path, user=name) for name, path in sorted(caches.items())]
-    return Footing(
+    return Prerequisites(
         users={name: USERS[name] for name in used},
         folders=tuple(folders),
         secrets=tuple(_read_by(used, secrets(release))),

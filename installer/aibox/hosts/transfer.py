@@ -11,7 +11,7 @@ from aibox.bundle.discovery import Volume
 from aibox.bundle.layout import BLOBS
 from aibox.bundle.media import Media
 from aibox.errors import Fault, VerificationRefused
-from aibox.lanes import Lanes
+from aibox.hosts.connections import Connections
 from aibox.lock import Role
 from aibox.progress import seldom
 from aibox.receiving import Received
@@ -47,21 +47,23 @@ def of_plan(received: Received, made: Release, architecture: str) -> list[str]:
     return sorted({*head, *(f"{BLOBS}/{one}" for one in chunks)})
 
 
-def to_hosts(lanes: Lanes, shares: Mapping[str, Share], folder: str) -> None:
+def to_hosts(connections: Connections, shares: Mapping[str, Share], folder: str) -> None:
     """Bring each host its files, into `folder` there; all at once, each with its own progress.
 
     Raises `VerificationRefused` (`bundle-blob-missing`) and what `Remote.copy` raises.
     """
 
     def one(name: str) -> None:
-        host, say = lanes.remote(name), lanes.teller(name)
+        host, say = connections.remote(name), connections.teller(name)
         host.make_folder(folder)
         for number, (source, names) in enumerate(_by_volume(shares[name])):
-            lists = lanes.folder / f"{name}.{number}"
+            lists = connections.folder / f"{name}.{number}"
             lists.mkdir(mode=0o700, exist_ok=True)
-            host.copy(source, names, folder, on_line=_telling(say), on_tick=lanes.tick, lists=lists)
+            host.copy(
+                source, names, folder, on_line=_telling(say), on_tick=connections.tick, lists=lists
+            )
 
-    lanes.each(one, sorted(shares))
+    connections.each(one, sorted(shares))
 
 
 def _by_volume(share: Share) -> list[tuple[Path, list[str]]]:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import stack_examples as stacks
-from aibox import footing, placing, plan
+from aibox import placement, plan, prerequisites
 from aibox.errors import BadUsage
 from aibox.objects import Placed
 from aibox.release import Release
@@ -29,7 +29,7 @@ def site(groups: dict[str, Sequence[Group]] | None = None, member: str = "") -> 
         for name, its in (groups or THREE).items()
     }
     whole = Site(hosts=hosts)
-    return placing.of_host(whole, member) if member else whole
+    return placement.of_host(whole, member) if member else whole
 
 
 def compose(member: str) -> dict[str, dict[str, dict[str, object]]]:
@@ -42,9 +42,9 @@ def compose(member: str) -> dict[str, dict[str, dict[str, object]]]:
 
 def test_a_box_of_one_host_runs_everything() -> None:
     made = stacks.release()
-    assert placing.services(made, Site()) == made.services
-    assert placing.part(made, Site()) is made
-    assert placing.peers(made, Site()) == placing.askers(made, Site()) == []
+    assert placement.services(made, Site()) == made.services
+    assert placement.part(made, Site()) is made
+    assert placement.peers(made, Site()) == placement.askers(made, Site()) == []
 
 
 @pytest.mark.parametrize(
@@ -52,22 +52,24 @@ def test_a_box_of_one_host_runs_everything() -> None:
     [("cards", {"chat"}), ("data", {"web", "ingest", "qdrant"}), ("door", {"gateway"})],
 )
 def test_each_host_runs_the_services_of_its_groups(member: str, services: set[str]) -> None:
-    assert set(placing.services(stacks.release(), site(member=member))) == services
+    assert set(placement.services(stacks.release(), site(member=member))) == services
     assert set(compose(member)["services"]) == services
 
 
 def test_a_small_model_lies_with_the_large_one_and_is_asked_at_a_port_of_its_own() -> None:
     made = stacks.release(stacks.with_small(stacks.profile_text()))
     cards, data = site(member="cards"), site(member="data")
-    assert placing.services(made, cards) == ("chat", "small")
-    assert placing.published(made, cards) == {"chat": 8000, "small": 8003}
-    assert placing.endpoint(made, data, "small") == "10.0.0.3:8003"
-    assert placing.peers(made, data)[-1] == {"address": "10.0.0.3", "ports": [8000, 8003]}
-    assert footing.shared(made, site())["small-api-key"] == ("cards", "data")
+    assert placement.services(made, cards) == ("chat", "small")
+    assert placement.published(made, cards) == {"chat": 8000, "small": 8003}
+    assert placement.endpoint(made, data, "small") == "10.0.0.3:8003"
+    assert placement.peers(made, data)[-1] == {"address": "10.0.0.3", "ports": [8000, 8003]}
+    assert prerequisites.shared(made, site())["small-api-key"] == ("cards", "data")
 
 
 def test_a_host_gets_only_the_images_and_weights_of_its_services() -> None:
-    cards, door = (placing.part(stacks.release(), site(member=name)) for name in ("cards", "door"))
+    cards, door = (
+        placement.part(stacks.release(), site(member=name)) for name in ("cards", "door")
+    )
     assert {image.name for image in cards.images} == {"vllm"}
     assert {model.name for model in cards.models} == {"small"}
     assert {image.name for image in door.images} == {"gateway"}
@@ -76,8 +78,8 @@ def test_a_host_gets_only_the_images_and_weights_of_its_services() -> None:
 
 def test_the_driver_is_for_the_host_of_the_gpus_alone() -> None:
     made = stacks.release(stacks.profile_text(stacks.ON_GPUS, extra=stacks.HARDWARE))
-    assert placing.part(made, site(member="cards")).hardware is not None
-    assert placing.part(made, site(member="door")).hardware is None
+    assert placement.part(made, site(member="cards")).hardware is not None
+    assert placement.part(made, site(member="door")).hardware is None
 
 
 def test_a_part_has_no_repository_of_packages_it_leaves_out() -> None:
@@ -87,7 +89,7 @@ def test_a_part_has_no_repository_of_packages_it_leaves_out() -> None:
         for name in ("driver", "docker")
     ]
     for member, expected in (("cards", {"driver", "docker"}), ("door", {"docker"})):
-        part = placing.part(made, site(member=member))
+        part = placement.part(made, site(member=member))
         needed = plan._needed(lists, made, part)
         assert {item.path.split("/")[1] for item in needed} == expected
 
@@ -146,11 +148,11 @@ def test_only_services_with_peers_are_in_the_network_of_peers() -> None:
 
 def test_the_firewall_knows_who_asks_and_whom_is_asked() -> None:
     made = stacks.release()
-    assert placing.peers(made, site(member="data")) == [{"address": "10.0.0.3", "ports": [8000]}]
-    assert placing.askers(made, site(member="data")) == ["10.0.0.1"]
-    assert placing.askers(made, site(member="cards")) == ["10.0.0.2"]
-    assert placing.askers(made, site(member="door")) == []
-    assert placing.published(made, site(member="data")) == {"web": 8642}
+    assert placement.peers(made, site(member="data")) == [{"address": "10.0.0.3", "ports": [8000]}]
+    assert placement.askers(made, site(member="data")) == ["10.0.0.1"]
+    assert placement.askers(made, site(member="cards")) == ["10.0.0.2"]
+    assert placement.askers(made, site(member="door")) == []
+    assert placement.published(made, site(member="data")) == {"web": 8642}
 
 
 def test_a_host_is_not_told_how_to_log_in_to_the_others() -> None:
@@ -168,16 +170,19 @@ def test_the_certificate_is_the_gateways_matter() -> None:
         "key_file": "/k.pem",
     }
     whole = whole.model_copy(update={"container": type(whole.container).model_validate(named)})
-    assert placing.of_host(whole, "door").container.certificate_file == "/c.pem"
-    assert placing.of_host(whole, "cards").container.certificate_file == ""
+    assert placement.of_host(whole, "door").container.certificate_file == "/c.pem"
+    assert placement.of_host(whole, "cards").container.certificate_file == ""
 
 
 def test_a_secret_that_two_hosts_read_is_shared_by_them() -> None:
-    assert footing.shared(stacks.release(), site()) == {"chat-api-key": ("cards", "data")}
+    assert prerequisites.shared(stacks.release(), site()) == {"chat-api-key": ("cards", "data")}
     apart: dict[str, Sequence[Group]] = {"cards": ["gpu", "vector"], "data": ["app", "gateway"]}
-    assert set(footing.shared(stacks.release(), site(apart))) == {"chat-api-key", "qdrant-api-key"}
+    assert set(prerequisites.shared(stacks.release(), site(apart))) == {
+        "chat-api-key",
+        "qdrant-api-key",
+    }
     one: dict[str, Sequence[Group]] = {"cards": ["gpu", "vector", "app", "gateway"]}
-    assert footing.shared(stacks.release(), site(one)) == {}
+    assert prerequisites.shared(stacks.release(), site(one)) == {}
 
 
 @pytest.mark.parametrize(
@@ -192,13 +197,13 @@ def test_a_host_keeps_only_the_secrets_that_its_services_read(
 
 
 def test_who_is_asked_starts_before_who_asks() -> None:
-    assert placing.stages(site()) == [["cards"], ["data"], ["door"]]
+    assert placement.stages(site()) == [["cards"], ["data"], ["door"]]
     mixed: dict[str, Sequence[Group]] = {
         "cards": ["gpu"],
         "data": ["app"],
         "door": ["gateway", "vector"],
     }
-    assert placing.stages(site(mixed)) == [["cards"], ["data"], ["door"]]
+    assert placement.stages(site(mixed)) == [["cards"], ["data"], ["door"]]
 
 
 @pytest.mark.parametrize(
@@ -213,5 +218,5 @@ def test_a_group_without_its_host_is_refused(
     groups: dict[str, Sequence[Group]], message: str
 ) -> None:
     with pytest.raises(BadUsage, match=message):
-        placing.require_placed(stacks.release(), site(groups))
-    placing.require_placed(stacks.release(), site())
+        placement.require_placed(stacks.release(), site(groups))
+    placement.require_placed(stacks.release(), site())

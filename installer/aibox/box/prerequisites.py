@@ -12,19 +12,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from aibox import footing as wanted
+from aibox import prerequisites as wanted
 from aibox.box import secrets
 from aibox.box.filesystem import Filesystem
 from aibox.errors import Failed, Fault, NeedsPerson
-from aibox.footing import Folder, Footing
+from aibox.prerequisites import Folder, Prerequisites
 
 FILE = "config/footing.json"
 
 
-def read(generation: Path) -> Footing:
-    """The footing that was rendered into a generation; raises `NeedsPerson`."""
+def read(generation: Path) -> Prerequisites:
+    """The prerequisites that were rendered into a generation; raises `NeedsPerson`."""
     try:
-        return Footing.model_validate(json.loads((generation / FILE).read_bytes()))
+        return Prerequisites.model_validate(json.loads((generation / FILE).read_bytes()))
     except (OSError, ValueError, ValidationError) as error:
         raise NeedsPerson(
             "generation-damaged",
@@ -50,28 +50,28 @@ def unnamed_caches(root: Path, generations: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(path for path in found if f"{wanted.CACHES}/{path.name}" not in named)
 
 
-def provide(filesystem: Filesystem, root: Path, footing: Footing) -> tuple[str, ...]:
+def provide(filesystem: Filesystem, root: Path, needed: Prerequisites) -> tuple[str, ...]:
     """Have all of it; the paths of what was missing or otherwise, relative to the root.
 
     Raises `NeedsPerson` (`secret-damaged`), `Failed` (`site-file-unreadable`, `site-secret-open`,
     `folder-in-the-way`), `DiskTrouble`.
     """
-    made = [folder.path for folder in footing.folders if _folder(filesystem, root, folder, footing)]
+    made = [folder.path for folder in needed.folders if _folder(filesystem, root, folder, needed)]
     made += [
         f"{wanted.SECRETS}/{secret.name}"
-        for secret in footing.secrets
-        if secrets.provide(filesystem, root, secret, footing.users)
+        for secret in needed.secrets
+        if secrets.provide(filesystem, root, secret, needed.users)
     ]
     made += [
-        copy.path for copy in footing.copies if secrets.copy(filesystem, root, copy, footing.users)
+        copy.path for copy in needed.copies if secrets.copy(filesystem, root, copy, needed.users)
     ]
-    if "gateway" in footing.users and _authority(filesystem, root):
+    if "gateway" in needed.users and _authority(filesystem, root):
         made.append(wanted.AUTHORITY)
     return tuple(made)
 
 
-def _folder(filesystem: Filesystem, root: Path, folder: Folder, footing: Footing) -> bool:
-    path, user = root / folder.path, footing.users[folder.user]
+def _folder(filesystem: Filesystem, root: Path, folder: Folder, needed: Prerequisites) -> bool:
+    path, user = root / folder.path, needed.users[folder.user]
     above = list(path.relative_to(root).parents)[-2::-1]
     for part in (*(root / parent for parent in above), path):
         if part.is_symlink() or (part.exists() and not part.is_dir()):

@@ -16,8 +16,8 @@ import pytest
 from aibox import orders, pipeline
 from aibox.bundle.layout import BLOBS
 from aibox.errors import AiboxError, BadUsage, Failed, VerificationRefused
-from aibox.member import Member
-from aibox.member_session import serve
+from aibox.hosts.member import Member
+from aibox.hosts.member_session import serve
 from aibox.orders import Answer, Order, Planned, Step
 from aibox.record import Action, Result
 from aibox.site import Host, Site
@@ -235,8 +235,8 @@ def test_one_of_several_refuses_to_go_back_alone(box: SmallSite, supplier: Suppl
     told = order(bundle, Step.STAGE).model_copy(update={"site": Site(hosts=alone, member="a")})
     with pytest.MonkeyPatch.context() as patch:
         # The small release is one of processes, whose services are in no group.
-        patch.setattr("aibox.placing.services", lambda made, _site: made.services)
-        patch.setattr("aibox.placing.part", lambda made, _site: made)
+        patch.setattr("aibox.placement.services", lambda made, _site: made.services)
+        patch.setattr("aibox.placement.part", lambda made, _site: made)
         box.begin()
         with Member(box.place) as member:
             member.do(Order(step=Step.HOLD))

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from aibox import content, together
+from aibox import content
 from aibox.errors import BadUsage, PreflightVeto
+from aibox.hosts import coordination
 from aibox.orders import Planned
 from aibox.preflight import Finding, Status
 from aibox.prepare import Wish, Workplace
@@ -44,12 +45,12 @@ def never(_plans: Mapping[str, Planned]) -> None:
 
 def test_a_host_with_a_veto_is_named_with_what_it_found() -> None:
     plans = {"cards": planned(Status.OK), "data": planned(Status.VETO)}
-    refusal = together.refusal(plans)
+    refusal = coordination.refusal(plans)
     assert refusal is not None
     assert refusal.context == "data"
     assert "1 of 2 hosts" in refusal.message
     assert "found 1 MiB; expected 8000 MiB" in refusal.message
-    assert together.refusal({"cards": planned(Status.WARN)}) is None
+    assert coordination.refusal({"cards": planned(Status.WARN)}) is None
 
 
 def test_a_veto_comes_before_the_question_and_before_any_byte(
@@ -60,11 +61,11 @@ def test_a_veto_comes_before_the_question_and_before_any_byte(
         # Doubles of copies and sessions: whoever used them would fail.
         yield None, None, {"data": planned(Status.VETO)}
 
-    monkeypatch.setattr(together, "_planned", found)
+    monkeypatch.setattr(coordination, "_planned", found)
     with pytest.raises(PreflightVeto):
-        together.install(place(tmp_path), Wish(), Action.INSTALL, never)
+        coordination.install(place(tmp_path), Wish(), Action.INSTALL, never)
 
 
 def test_several_hosts_need_a_bundle(tmp_path: Path) -> None:
     with pytest.raises(BadUsage, match="for one host"):
-        together.install(place(tmp_path), Wish(), Action.INSTALL, never)
+        coordination.install(place(tmp_path), Wish(), Action.INSTALL, never)

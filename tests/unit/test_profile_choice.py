@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aibox.choosing import Candidate, ProfileMissing, Proposal, judge, propose
 from aibox.hardware import Gpu, Machine
 from aibox.profile import Runtime
+from aibox.profile_choice import Candidate, ProfileMissing, Proposal, judge, propose
 from examples import profile
 from machines import A100_PCIE, RTX_4090, T4, TWO_A100, gpu, machine
 

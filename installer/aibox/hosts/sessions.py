@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from aibox import placing
+from aibox import placement
 from aibox.box.remote import Session
 from aibox.errors import AiboxError, Failed, Fault, RolledBack
-from aibox.lanes import Lanes
+from aibox.hosts.connections import Connections
 from aibox.orders import Order, Planned, Step
 from aibox.site import Site
 
@@ -20,14 +20,14 @@ class Sessions:
     """The sessions of all hosts of a box."""
 
     site: Site
-    lanes: Lanes
+    connections: Connections
     _sessions: dict[str, Session] = field(default_factory=dict)
     _program: Callable[[str], list[str]] = lambda _name: []
 
     @contextmanager
     def session(self, name: str, program: Callable[[str], list[str]]) -> Iterator[Session]:
         """A session with one host for the block."""
-        session = self.lanes.session(name, program(name))
+        session = self.connections.session(name, program(name))
         try:
             yield session
         finally:
@@ -39,10 +39,10 @@ class Sessions:
         self._program = program
         try:
             for name in sorted(self.site.hosts):
-                self._sessions[name] = self.lanes.session(name, program(name))
+                self._sessions[name] = self.connections.session(name, program(name))
             yield
         finally:
-            self.lanes.each(lambda name: self._sessions[name].close(), sorted(self._sessions))
+            self.connections.each(lambda name: self._sessions[name].close(), sorted(self._sessions))
 
     def hold(self) -> None:
         """Every host's lock, in the order of names: two of these never wait for one another."""
@@ -57,7 +57,7 @@ class Sessions:
         def one(name: str) -> dict[str, Any]:
             return self._sessions[name].ask(order(name) if callable(order) else order)
 
-        return self.lanes.each(one, names)
+        return self.connections.each(one, names)
 
     def plans(self, order: Callable[[str], Order]) -> dict[str, Planned]:
         """What each would do."""
@@ -76,15 +76,15 @@ class Sessions:
                 self._reboot(name, error)
                 return self._sessions[name].ask(order(name))
 
-        self.lanes.each(one)
+        self.connections.each(one)
 
     def _reboot(self, name: str, why: AiboxError) -> None:
-        say = self.lanes.teller(name)
+        say = self.connections.teller(name)
         say(f"reboots: {why.context}")
         before = self._sessions[name].ask(Order(step=Step.REBOOT))["boot"]
         self._sessions[name].close()
-        self.lanes.await_reboot(name)
-        session = self._sessions[name] = self.lanes.session(name, self._program(name))
+        self.connections.await_reboot(name)
+        session = self._sessions[name] = self.connections.session(name, self._program(name))
         if session.ask(Order(step=Step.HOLD))["boot"] == before:
             raise Failed(
                 "reboot-not-done",
@@ -137,7 +137,7 @@ class Sessions:
         """Start everywhere, who is asked before who asks; then judge. Why hosts did not pass."""
         troubles: dict[str, str] = {}
         for step in (Step.APPLY, Step.GATE):
-            for names in placing.stages(self.site):
+            for names in placement.stages(self.site):
                 troubles |= self._judged(step, [name for name in names if name not in troubles])
                 if troubles and self._as_one:
                     return troubles
@@ -160,7 +160,7 @@ class Sessions:
             except AiboxError as error:
                 return error
 
-        return self.lanes.each(one, names)
+        return self.connections.each(one, names)
 
     def _commit(self, names: Sequence[str]) -> tuple[dict[str, int], dict[str, str]]:
         """One after the other; where all go back, nobody commits after one that could not."""

@@ -29,7 +29,7 @@ REBOOT_S = 900.0
 _POLL_S = 3.0
 
 
-class Lanes:
+class Connections:
     """Hosts by name. `folder` is private and goes with the block."""
 
     def __init__(self, place: Workplace, site: Site, folder: Path) -> None:
@@ -45,18 +45,18 @@ class Lanes:
 
     @classmethod
     @contextmanager
-    def open(cls, place: Workplace, site: Site, *, tolerant: bool = False) -> Iterator[Lanes]:
+    def open(cls, place: Workplace, site: Site, *, tolerant: bool = False) -> Iterator[Connections]:
         """Look at every host: can it be logged in to, and worked on?
 
         Raises what `Remote.require_usable` raises, unless `tolerant`: then `require` does.
         """
         remote.require_tools()
         with tempfile.TemporaryDirectory(prefix="aibox-hosts-") as folder:
-            lanes = cls(place, site, Path(folder))
-            lanes.each(lanes._reach)
+            connections = cls(place, site, Path(folder))
+            connections.each(connections._reach)
             if not tolerant:
-                lanes._refuse_unusable()
-            yield lanes
+                connections._refuse_unusable()
+            yield connections
 
     def each(self, work: Callable[[str], T], names: Sequence[str] | None = None) -> dict[str, T]:
         """Do something for several hosts (all, if None) at once; what came of it, by name.
