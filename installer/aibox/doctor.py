@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from aibox import checks
 from aibox.box import gpu_evidence, gpus, host, stalls
@@ -15,6 +18,7 @@ from aibox.errors import AiboxError
 from aibox.preflight import Finding, Status
 from aibox.profile import PackageRole
 from aibox.release import Release
+from aibox.site import Site, check_secret_file, is_of_this_host
 
 
 def examine(
@@ -31,6 +35,7 @@ def examine(
         _record(store),
         *_services(services),
         *_stalls(store),
+        *_quotes(store),
         _answers(ready),
     )
 
@@ -59,6 +64,35 @@ def hardware(release: Release) -> tuple[Finding, ...]:
     images = tuple(_images(release))
     return checks.of_hardware(
         Evidence(gpus.detect(), release.hardware, images, brings_driver=brings)
+    )
+
+
+def endpoint(site: Site) -> tuple[Finding, ...]:
+    """What can be said of a language model elsewhere before anybody asks it."""
+    engine = site.engine
+    if engine.kind != "openai":
+        return ()
+    is_open = urlsplit(engine.url).scheme == "http" and not is_of_this_host(engine.url)
+    address = Finding(
+        check="engine address",
+        status=Status.WARN if is_open else Status.OK,
+        found=f"{engine.url}, not encrypted" if is_open else engine.url,
+        expected="https, or this host: questions, passages and the key go there",
+        fix="give it a certificate, then: ./aibox install --engine-url https://HOST/v1 "
+        "--engine-model NAME",
+    )
+    if not engine.api_key_file:
+        return (address,)
+    problem = check_secret_file(Path(engine.api_key_file))
+    return (
+        address,
+        _finding(
+            "engine key",
+            not problem,
+            problem or engine.api_key_file,
+            "a file with the key, of mode 0600",
+            f"write the key into it, then: chmod 600 {shlex.quote(engine.api_key_file)}",
+        ),
     )
 
 
@@ -146,6 +180,22 @@ def _stalls(store: Store) -> Iterator[Finding]:
             found=f"hung {one.times} times in 24 hours and was started anew, last at {one.last}",
             expected="an engine that never hangs",
             fix=f"see what it was doing: journalctl --all --unit {unit_of(one.service)}",
+        )
+
+
+def _quotes(store: Store) -> Iterator[Finding]:
+    """A language model elsewhere that did not answer when the box was judged last."""
+    gates = (entry.gate for entry in store.history.read().entries)
+    passed = [gate.results for gate in gates if gate is not None and gate.passed]
+    told = {one.reason for results in passed[-1:] for one in results if one.passed and one.reason}
+    for reason in sorted(told)[:1]:
+        yield Finding(
+            check="language model",
+            status=Status.WARN,
+            found=f"at the last gate: {reason}",
+            expected="answers that the language model writes",
+            fix="ask it again: ./aibox health; where its address, its name or its key is wrong: "
+            "./aibox install --engine-url URL --engine-model NAME",
         )
 
 

@@ -6,7 +6,10 @@ from pydantic import BaseModel, ConfigDict
 
 
 class CaseResult(BaseModel):
-    """One question put to the box. `seconds` is wall time; `reason` says why it failed."""
+    """One question put to the box. `seconds` is wall time.
+
+    `reason` says why it failed; of one that passed, what stepped in for a language model elsewhere.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 

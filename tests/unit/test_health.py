@@ -172,6 +172,15 @@ def test_an_engine_of_the_release_is_waited_for() -> None:
     assert "waiting until the engine answers (0 s)" in lines[0]
 
 
+def test_a_model_elsewhere_that_fails_does_not_fail_the_gate_and_is_told() -> None:
+    quoted = {**answer("a.md"), "engine": "extractive", "degraded": "It cannot be reached."}
+    verdict, lines = run(DoubleOfAssistant({"a": quoted}), golden("a"))
+    assert verdict.passed
+    why = "quoted instead of the engine's answer: It cannot be reached."
+    assert verdict.results[0].reason == why
+    assert lines[-1] == f"a: passed, but {why}"
+
+
 def test_quotes_are_no_answer_of_the_releases_own_engine() -> None:
     verdict, _ = run(WakingEngine(10**6), golden("a"), dying=hope)
     assert not verdict.passed
