@@ -47,13 +47,12 @@ class Neighbour:
 class Ask:
     """What is asked: cards, engine, and how many requests of the full length at once.
 
-    `dtype` is the engine's argument, `auto` as it is by default; `release` that of the engine.
+    `release` is that of the engine, "" any.
     """
 
     cards: Cards
     engine: Engine
     concurrency: int | None = None
-    dtype: str = "auto"
     neighbours: tuple[Neighbour, ...] = ()
     release: str = ""
 
@@ -123,8 +122,9 @@ def admitted(capacity: Capacity, engine: Engine) -> float:
 
 def answer(subject: Subject, ask: Ask) -> Answer:
     """Compute. Raises `BadUsage` (`fit-context-too-long` and what the parts raise)."""
-    subject = _computed_in(subject, ask.dtype)
-    shape, engine = subject.shape, ask.engine
+    subject = _computed_in(subject, ask)
+    engine = _guessing(ask.engine, subject.shape)
+    ask, shape = replace(ask, engine=engine), subject.shape
     context = context_of(shape, engine)
     blocked, told = _on_cards(shape, ask)
     parts = overhead.parts(shape, engine)
@@ -153,12 +153,19 @@ def answer(subject: Subject, ask: Ask) -> Answer:
     )
 
 
-def _computed_in(subject: Subject, dtype: str) -> Subject:
-    """The model with numbers of 32 bits where the engine is told to compute in them.
+def _guessing(engine: Engine, shape: Shape) -> Engine:
+    """Told no number of tokens to guess, the engine guesses one for each layer that does."""
+    if engine.draft_method != "mtp" or engine.drafted:
+        return engine
+    return replace(engine, drafted=shape.drafts)
 
-    Told nothing it takes 16, whatever the files have.
+
+def _computed_in(subject: Subject, ask: Ask) -> Subject:
+    """The model with numbers of 32 bits where the engine computes in them.
+
+    Told nothing it takes 16 where it can, whatever the files have.
     """
-    if dtype not in ("float32", "float"):
+    if formats.computed_in(subject.shape, ask.cards.compute, ask.engine.dtype) != "float32":
         return subject
     shape, found = subject.shape, subject.weights
     times = 1 if weights.is_wide(shape, found) or shape.quantised is not None else 2
@@ -172,9 +179,12 @@ def _computed_in(subject: Subject, dtype: str) -> Subject:
 def _on_cards(shape: Shape, ask: Ask) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What stops the engine on these cards, and what to know of them."""
     cut, compute = parallel.obstacles(shape, ask.engine), ask.cards.compute
+    if (step := ask.engine.batched_tokens) < (many := ask.engine.sequences):
+        told = f"max-num-batched-tokens of {step} is less than max-num-seqs of {many}"
+        cut = (*cut, f"{told}, which the engine refuses")
     if compute is None:
         return cut, ()
-    refused = formats.obstacles(shape, compute, ask.dtype)
+    refused = formats.obstacles(shape, compute, ask.engine.dtype)
     return (*cut, *refused), tuple(formats.notes(shape, ask.engine, compute))
 
 

@@ -65,12 +65,14 @@ def cache_bytes(shape: Shape, engine: Engine) -> int:
     wanted = engine.cache_dtype
     if wanted == "auto":
         wanted = shape.cache_dtype or "auto"
-    if wanted in LATENT_BYTES:
+    latent = any(layer.kind is Kind.LATENT for layer in shape.layers)
+    if latent and wanted in LATENT_BYTES:
         return 1
     if wanted not in CACHE_BYTES:
+        known = (*CACHE_BYTES, *(LATENT_BYTES if latent else ()))
         raise BadUsage(
             "fit-cache-dtype-unknown",
-            f"kv-cache-dtype {wanted!r} is not modelled; known: {', '.join(CACHE_BYTES)}",
+            f"kv-cache-dtype {wanted!r} is not modelled for this model; known: {', '.join(known)}",
             hint="for example: ./aibox fit --model NAME --gpu GPU --set kv-cache-dtype=fp8",
             fault=Fault.YOU,
         )

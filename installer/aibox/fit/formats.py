@@ -30,6 +30,8 @@ _NAMES = {
     "compressed-tensors": Quantisation.COMPRESSED_TENSORS,
 }
 _OUTSIDE = ("bitsandbytes", "gguf")
+_NOT_IN_HALF = ("Gemma2", "Gemma3")
+"""Classes that the engine does not compute in float16 (vLLM's config/model.py)."""
 
 
 def obstacles(shape: Shape, compute: tuple[int, int], dtype: str) -> Iterator[str]:
@@ -37,12 +39,10 @@ def obstacles(shape: Shape, compute: tuple[int, int], dtype: str) -> Iterator[st
     told = _told(compute)
     if compute < IMAGE_FROM:
         yield f"the engine's image is for compute capability 7.5 and more; this card has {told}"
-    wanted = dtype if dtype != "auto" else shape.dtype
-    if wanted == "bfloat16" and compute < BFLOAT16_FROM:
-        yield (
-            f"the engine refuses bfloat16 below compute capability 8.0 (this card: {told}); "
-            "it starts with dtype = half"
-        )
+    if dtype == "bfloat16" and compute < BFLOAT16_FROM:
+        yield f"the engine refuses bfloat16 below compute capability 8.0; this card has {told}"
+    if dtype in ("half", "float16") and not computes_in_half(shape):
+        yield f"the engine refuses float16 for a {shape.architecture}, whose numbers outgrow it"
     method = shape.quantised.method if shape.quantised else ""
     if method in _OUTSIDE:
         yield f"{method} is no longer in the engine; it needs a plugin that the image lacks"
@@ -51,8 +51,24 @@ def obstacles(shape: Shape, compute: tuple[int, int], dtype: str) -> Iterator[st
         yield f"the engine takes {method} from compute capability {_told(least)}; this is {told}"
 
 
+def computes_in_half(shape: Shape) -> bool:
+    """Whether the engine computes a class of models in float16."""
+    return not shape.architecture.startswith(_NOT_IN_HALF)
+
+
+def computed_in(shape: Shape, compute: tuple[int, int] | None, dtype: str) -> str:
+    """What the engine computes in on a card, told `dtype`: 16 bits where both can, else 32."""
+    if dtype != "auto":
+        return "float32" if dtype == "float" else dtype
+    old = compute is not None and compute < BFLOAT16_FROM
+    return "float32" if old and not computes_in_half(shape) else "auto"
+
+
 def notes(shape: Shape, engine: Engine, compute: tuple[int, int]) -> Iterator[str]:
     """What really happens where a card only stores a format, and formats nobody has checked."""
+    if engine.dtype == "auto" and compute < BFLOAT16_FROM and shape.dtype != "float16":
+        instead = "float16" if computes_in_half(shape) else "32 bits, which is twice the memory"
+        yield f"this card has no arithmetic for bfloat16: the engine computes in {instead}"
     method = shape.quantised.method if shape.quantised else ""
     native = NATIVE_FROM.get(_NAMES.get(method, Quantisation.NONE))
     if native is not None and compute < native:

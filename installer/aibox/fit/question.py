@@ -15,7 +15,7 @@ from aibox.fit import fields, files, loadable, overhead, parallel, reading, weig
 from aibox.fit.answer import Answer, Ask, Neighbour, Subject
 from aibox.fit.cards import Cards
 from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry
-from aibox.fit.engine import GIB, MIB, Engine, from_arguments
+from aibox.fit.engine import CUT, GIB, MIB, STAGES, Engine, cut_in, from_arguments
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
 from aibox.lock import ModelsLock
@@ -110,29 +110,39 @@ def _promised(profile: Profile, adjust: Adjustment) -> Adjustment:
 def of_model(sources: Sources, name: str, cards: Cards, adjust: Adjustment) -> Answer:
     """An answer for a model on GPUs, cut as widely as goes; raises `BadUsage`."""
     arguments = dict(adjust.arguments)
-    stages = arguments.get("pipeline-parallel-size")
     engine = _engine(arguments, cards, 1)
     found = known(sources, name, engine.draft_model)
-    if stages is None:
-        from_shape = _cut(found.subject.shape, cards.count)
-        arguments["pipeline-parallel-size"] = from_shape.stages
-        engine = _engine(arguments, cards, from_shape.tensor_parallel)
-    else:
-        engine = _engine(arguments, cards, max(1, cards.count // engine.stages))
+    engine = _cut(found.subject.shape, engine, arguments, cards.count)
     engine = replace(engine, context=adjust.context or engine.context)
     neighbours = tuple(_beside(sources, other, cards) for other in adjust.beside)
     engine = replace(engine, utilization=_room(engine, cards, neighbours))
-    dtype = str(arguments.get("dtype", "auto"))
     return answers.answer(
         found.subject,
-        Ask(cards, engine, adjust.concurrency, dtype, neighbours, sources.release),
+        Ask(cards, engine, adjust.concurrency, neighbours, sources.release),
     )
 
 
-def _cut(shape: Shape, count: int) -> Engine:
-    """As widely as goes; where nothing goes, all in one, which the answer then says."""
+def _cut(shape: Shape, engine: Engine, arguments: Mapping[str, object], count: int) -> Engine:
+    """The engine over so many GPUs, as the arguments say, else cut as widely as goes.
+
+    Where nothing goes, every layer is cut over all, which the answer then says.
+    """
+    if arguments.keys() & {STAGES, CUT}:
+        wide = cut_in(arguments) or max(1, count // engine.stages)
+        long = engine.stages if STAGES in arguments else max(1, count // wide)
+        if wide * long != count:
+            raise BadUsage(
+                "fit-cut-contradictory",
+                f"{wide} GPUs to a layer and {long} stages are {wide * long} GPUs, "
+                f"and {count} are named",
+                hint=f"for example: ./aibox fit --model M --gpu G --count {wide * long}",
+                fault=Fault.YOU,
+            )
+        return replace(engine, tensor_parallel=wide, stages=long)
     found = parallel.largest_cut(shape, count)
-    return found if found.gpus == count else Engine(tensor_parallel=count)
+    if found.gpus != count:
+        return replace(engine, tensor_parallel=count)
+    return replace(engine, tensor_parallel=found.tensor_parallel, stages=found.stages)
 
 
 def _engine(arguments: dict[str, object], cards: Cards, tensor_parallel: int) -> Engine:
@@ -148,6 +158,14 @@ def _engine(arguments: dict[str, object], cards: Cards, tensor_parallel: int) ->
 def _ask_of(
     sources: Sources, profile: Profile, item: Serving, adjust: Adjustment
 ) -> tuple[Subject, Ask]:
+    if told := sorted(dict(adjust.arguments).keys() & {STAGES, CUT}):
+        raise BadUsage(
+            "fit-cut-of-profile",
+            f"how the profile {profile.name!r} cuts its models is its own; {told[0]} is not asked",
+            hint="ask for the model on GPUs: ./aibox fit --model M --gpu G --count N "
+            f"--set {told[0]}=2",
+            fault=Fault.YOU,
+        )
     cards = _cards_of(sources, profile, item)
     arguments = {**item.arguments, **dict(adjust.arguments)}
     engine = _engine(arguments, cards, item.tensor_parallel)
@@ -158,9 +176,8 @@ def _ask_of(
     wished = next(wish.repository for wish in profile.model if wish.name == item.model)
     name = item.model if sources.catalogue.model(item.model) else wished
     subject = known(of_release, name, engine.draft_model).subject
-    dtype = str(arguments.get("dtype", "auto"))
     release = of_release.release
-    return subject, Ask(cards, engine, adjust.concurrency, dtype, release=release)
+    return subject, Ask(cards, engine, adjust.concurrency, release=release)
 
 
 def _cards_of(sources: Sources, profile: Profile, item: Serving) -> Cards:

@@ -15,7 +15,7 @@ from aibox.errors import BadUsage
 from aibox.fit import advice, cards, catalogue, question
 from aibox.fit.answer import Answer
 from aibox.fit.cards import Cards
-from aibox.fit.engine import GIB, MIB, Engine, batch_defaults, from_arguments
+from aibox.fit.engine import GIB, MIB, Engine, batch_defaults
 from aibox.fit.question import Adjustment, Sources
 from aibox.profile import Profile
 from aibox.serving import FROZEN
@@ -198,22 +198,6 @@ def test_a_context_in_fp8_is_half_as_large_and_said_to_cost_where_it_is_only_sto
     assert any("no arithmetic in FP8" in note for note in narrow.notes)
 
 
-@pytest.mark.parametrize(
-    ("model", "gpu", "told"),
-    [
-        ("gpt-oss-20b", "t4", "mxfp4 from compute capability 8.0"),
-        ("qwen3-8b", "t4", "refuses bfloat16"),
-    ],
-)
-def test_what_a_card_does_not_take_stops_the_engine(model: str, gpu: str, told: str) -> None:
-    found = ask(model, gpu)
-    assert any(told in one for one in found.obstacles)
-
-
-def test_half_precision_starts_where_bfloat16_does_not() -> None:
-    assert not ask("qwen3-0.6b", "t4", dtype="half").obstacles
-
-
 def test_drafts_of_the_model_itself_cost_context() -> None:
     speculation = {"method": "mtp", "num_speculative_tokens": 3}
     plain = ask("qwen3.6-27b-fp8", "h100-sxm5-80")
@@ -274,29 +258,6 @@ def test_defaults_of_a_step_are_by_the_name_and_the_memory_of_a_card() -> None:
     assert batch_defaults(81920, "a100-sxm4-80") == (256, 2048)
     assert batch_defaults(81559, "h100-sxm5-80") == (1024, 8192)
     assert batch_defaults(183_000, "b200-sxm") == (1024, 16384)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"max-num-seqs": 0},
-        {"max-model-len": "long"},
-        {"gpu-memory-utilization": 1.5},
-        {"gpu-memory-utilization": True},
-        {"enable-prefix-caching": "yes"},
-        {"speculative-config": "mtp"},
-    ],
-)
-def test_arguments_that_the_engine_would_refuse_are_refused(arguments: dict[str, object]) -> None:
-    with pytest.raises(BadUsage) as refused:
-        from_arguments(arguments, tensor_parallel=1, memory_mib=81920, name="a100")
-    assert refused.value.reference == "fit-argument-invalid"
-
-
-def test_a_cache_format_nobody_modelled_is_unknown() -> None:
-    with pytest.raises(BadUsage) as refused:
-        ask("qwen3-8b", "l40s", **dashed(kv_cache_dtype="turboquant_3bit_nc"))
-    assert refused.value.reference == "fit-cache-dtype-unknown"
 
 
 @pytest.fixture
