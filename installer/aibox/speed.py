@@ -68,14 +68,27 @@ def _compared(place: Workplace, store: Store, now: Current, before: Measured) ->
     most = now.release.gate.throughput_loss_max_percent or 0.0
     try:
         found = measure.measure(place, now.release, (before.load,), "gate")
-        if measure.read_results(store, now.release.id) is None:
-            measure.keep(store, now, found)
     except AiboxError as error:
         if error.reference in _SLOW:
             return False, f"too slow: {error.message}"
         return True, f"throughput not measured: {error.message}"
     enough, told = results.judged(before, found[0], most)
-    return enough, told if enough else f"too slow: {told}; {most:g} % is allowed"
+    if enough or now.release.gate.throughput_policy is ThroughputPolicy.WARN:
+        return enough, told + _kept(store, now, found)
+    return enough, told
+
+
+def _kept(store: Store, now: Current, found: tuple[Measured, ...]) -> str:
+    """Keep what the next upgrade is held against, unless more is known; why not, where it fails.
+
+    Never of a release that is undone: it would be compared with its own slowness.
+    """
+    try:
+        if measure.results_that_hold(store, now.release) is None:
+            measure.keep(store, now, found)
+    except AiboxError as error:
+        return f"; not kept for the next upgrade: {error.message}"
+    return ""
 
 
 def _before(store: Store, now: Current, release: str) -> tuple[Measured | None, str]:
@@ -87,9 +100,11 @@ def _before(store: Store, now: Current, release: str) -> tuple[Measured | None, 
         return None, "the release before was not measured (aibox bench)"
     if known.basis.hardware != measure.hardware(now.release.serving[CHAT]):
         return None, "the release before was measured on other hardware"
-    found = results.to_repeat(known)
+    found = results.to_repeat(known, measure.most_at_once(now.release))
     if found is None:
-        return None, "the release before was not asked about documents"
+        return None, (
+            "no load about documents that both engines take was measured of the release before"
+        )
     limit = measure.context_of(now.release)
     if limit is not None and found.load.shape.longest > limit:
         return None, f"the load of before does not fit into {limit} tokens"

@@ -222,13 +222,22 @@ def test_a_disk_that_is_full_is_no_reason_to_go_back(
     )
 
 
+TAKES_THREE = measured_box.CHAT.replace(
+    "max-num-seqs = 4", "max-num-seqs = 2\nmax-num-queued-reqs = 3"
+)
+
+
 def test_an_engine_that_takes_fewer_at_once_is_asked_no_more(box: MeasuredBox) -> None:
-    serving = measured_box.CHAT + "max-num-queued-reqs = 3\n"
-    upgrade(box, asks("roll-back"), serving=serving)
+    upgrade(box, asks("roll-back"), serving=TAKES_THREE)
     (words,) = box.docker.benched
     assert words[words.index("--max-concurrency") + 1] == "2"
-    fewer = measured_box.CHAT + "max-num-queued-reqs = 1\n"
-    upgrade(box, asks("roll-back"), serving=fewer)
+
+
+def test_an_engine_that_takes_fewer_than_were_measured_is_not_compared(box: MeasuredBox) -> None:
+    measure.bench(box.place, [4], quick=True)
+    box.docker.commands.clear()
+    upgrade(box, asks("roll-back"), serving=TAKES_THREE)
+    assert (box.store.current(), box.docker.benched) == (2, [])
     assert "that both engines take" in verdict(box).throughput
 
 

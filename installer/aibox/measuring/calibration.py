@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import AwareDatetime, ValidationError
+from pydantic import AwareDatetime, Field, ValidationError
 
 from aibox.errors import BadUsage, Fault
 from aibox.fit import answer as answers
@@ -65,18 +66,18 @@ class Calibration(Model):
     was none.
     """
 
-    version: int
+    version: Annotated[int, Field(ge=1)]
     made: AwareDatetime
     release: str
     generation: int
-    profile: str
+    profile: Name
     service: Name = CHAT
     basis: Basis
     started: Started
     metrics: Metrics
     rows: tuple[Row, ...]
     predicted: str = ""
-    freeze: int | None = None
+    freeze: Annotated[int, Field(gt=0)] | None = None
     why_not: str = ""
     throughput: tuple[Measured, ...] = ()
 

@@ -66,23 +66,28 @@ class Load(Model):
         return f"{self.shape.kind.value}, {self.concurrency} at once"
 
 
+Count = Annotated[int, Field(ge=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+
 class Spread(Model):
     """A latency in milliseconds: the middle one, and what 95 of 100 stay below."""
 
-    p50: float
-    p95: float
+    p50: NotNegative
+    p95: NotNegative
 
 
 class Measured(Model):
     """What a load gave. `failed` requests got no answer; tokens and requests are per second."""
 
     load: Load
-    completed: int
-    failed: int
-    seconds: float
-    written_per_s: float
-    all_per_s: float
-    answers_per_s: float
+    completed: Count
+    failed: Count
+    seconds: Positive
+    written_per_s: Positive
+    all_per_s: Positive
+    answers_per_s: Positive
     first_token: Spread
     token: Spread
     answer: Spread
@@ -164,12 +169,11 @@ def parse(load: Load, text: str) -> Measured:
     """The client's result; raises `Failed` (`bench-not-understood`, `bench-no-answer`)."""
     try:
         told = json.loads(text)
-        measured = _measured(load, told)
+        if not (told["completed"] and told["output_throughput"]):
+            raise _no_answer(load)
+        return _measured(load, told)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _not_understood(error) from error
-    if not measured.completed:
-        raise _no_answer(load)
-    return measured
 
 
 def _measured(load: Load, told: dict[str, Any]) -> Measured:
@@ -177,11 +181,13 @@ def _measured(load: Load, told: dict[str, Any]) -> Measured:
         Spread(p50=told[f"p50_{name}_ms"], p95=told[f"p95_{name}_ms"]) for name in _SECTIONS
     )
     completed = told["completed"]
+    if completed > load.requests:
+        raise ValueError(f"{completed} answers to {load.requests} requests")
     return Measured(
         load=load,
         completed=completed,
-        # A client that counts no failures leaves them out of the completed ones alone.
-        failed=told.get("failed", load.requests - completed),
+        # What is not completed has failed, also where a client does not count it.
+        failed=max(told.get("failed", 0), load.requests - completed),
         seconds=told["duration"],
         written_per_s=told["output_throughput"],
         all_per_s=told["total_token_throughput"],

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from aibox.schema import Model
 
 _LINE = re.compile(r"^(vllm:[a-z_]+)\{(.*)\} (\S+)$", re.MULTILINE)
+_MOST = float(1 << 63)
 _LABEL = re.compile(r'([A-Za-z_]+)="((?:[^"\\]|\\.)*)"')
 
 
@@ -53,6 +54,7 @@ def _sum(told: list[tuple[str, dict[str, str], str]], wanted: str) -> int | None
 def _number(text: str | None) -> int | None:
     """A count; None for what is none (the engine writes "None" for what it was not told)."""
     try:
-        return int(float(text or ""))
-    except (ValueError, OverflowError):
+        number = float(text or "")
+    except ValueError:
         return None
+    return int(number) if 0 <= number < _MOST else None

@@ -44,12 +44,20 @@ def parse(data: bytes) -> Results | None:
     return found if found.version <= VERSION else None
 
 
-def to_repeat(before: Results) -> Measured | None:
+def to_repeat(before: Results, most: int | None = None) -> Measured | None:
     """The measurement that an upgrade is held against: documents, as many at once as fits a gate.
 
-    The largest of at most `MOST_AT_ONCE`, else the smallest there is; None without any.
+    The largest of at most `MOST_AT_ONCE`, else the smallest there is; None without any. A load
+    of which requests failed is none to repeat, nor one of more at once than `most`, those that the
+    new engine takes.
     """
-    shared = [one for one in before.measured if one.load.shape.kind is Kind.SHARED]
+    shared = [
+        one
+        for one in before.measured
+        if one.load.shape.kind is Kind.SHARED
+        and not one.failed
+        and (most is None or one.load.concurrency <= most)
+    ]
     few = [one for one in shared if one.load.concurrency <= MOST_AT_ONCE]
     if few:
         return max(few, key=lambda one: one.load.concurrency)
@@ -57,17 +65,23 @@ def to_repeat(before: Results) -> Measured | None:
 
 
 def loss_percent(before: Measured, now: Measured) -> float:
-    """How much less is written per second than before, in percent; below zero is a gain."""
-    return 100 * (1 - now.written_per_s / before.written_per_s) if before.written_per_s else 0.0
+    """How much less is written per second than before; below zero is a gain.
+
+    In tenths of a percent: what is told of it is what decides.
+    """
+    return round(100 * (1 - now.written_per_s / before.written_per_s), 1)
 
 
 def judged(before: Measured, now: Measured, most_percent: float) -> tuple[bool, str]:
     """Whether an upgrade keeps what it must, and the sentence about it for people."""
     lost = loss_percent(before, now)
+    change = f"{abs(lost):g} % {'less' if lost > 0 else 'more'}" if lost else "as much"
     told = (
         f"{now.written_per_s:.1f} tokens/s written, {before.written_per_s:.1f} before "
-        f"({now.load}): {abs(lost):.0f} % {'less' if lost > 0 else 'more'}"
+        f"({now.load}): {change}"
     )
     if now.failed:
-        told += f"; {now.failed} of {now.load.requests} requests without an answer"
-    return lost <= most_percent and not now.failed, told
+        told = f"{now.failed} of {now.load.requests} requests got no answer; {told}"
+    if lost > most_percent:
+        return False, f"too slow: {told}; {most_percent:g} % is allowed"
+    return not now.failed, told

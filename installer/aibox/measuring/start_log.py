@@ -14,8 +14,8 @@ from aibox.schema import Model
 READY = "Application startup complete"
 """After this line come requests, and with them words that are not the engine's own."""
 
-_NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
-_COUNT = r"([0-9][0-9,]*)"
+_NUMBER = r"([0-9]{1,12}(?:\.[0-9]{1,12})?)"
+_COUNT = r"([0-9][0-9,]{0,18})"
 _BEGUN = re.compile(r"Initializing a V[0-9]+ LLM engine \(v([^)\s]{1,80})\)")
 _WEIGHTS = re.compile(rf"Model loading took {_NUMBER} GiB(?: memory)? and {_NUMBER} sec")
 _CACHE = re.compile(rf"Available KV cache memory: {_NUMBER} GiB")
@@ -24,8 +24,8 @@ _CONCURRENCY = re.compile(rf"Maximum concurrency for {_COUNT} tokens per request
 _FREE = re.compile(rf"Free memory on device \({_NUMBER}/{_NUMBER} GiB\) on startup")
 _ACTIVATION = re.compile(rf"{_NUMBER} GiB for peak activation")
 _GRAPHS = re.compile(rf"{_NUMBER} GiB for CUDAGraph memory")
-_SUGGESTED = re.compile(r"`--kv-cache-memory=([0-9]+)`[^`]{0,40}to fit into requested memory")
-_CEILING = re.compile(r"`--kv-cache-memory=([0-9]+)`[^`]{0,40}to fully utilize gpu memory")
+_SUGGESTED = re.compile(r"`--kv-cache-memory=([0-9]{1,15})`[^`]{0,40}to fit into requested memory")
+_CEILING = re.compile(r"`--kv-cache-memory=([0-9]{1,15})`[^`]{0,40}to fully utilize gpu memory")
 _FROZEN = re.compile(
     rf"reserved {_NUMBER} GiB memory for KV Cache|Explicitly set \({_NUMBER}/[0-9.]+\) GiB for KV"
 )
@@ -53,6 +53,12 @@ class Started(Model):
     tokens: int | None = None
     context: int | None = None
     concurrency: float | None = None
+
+
+def is_whole(text: str) -> bool:
+    """Whether a log holds a start from its first line until requests were taken."""
+    begun = list(_BEGUN.finditer(text))
+    return bool(begun) and READY in text[begun[-1].start() :]
 
 
 def parse(text: str) -> Started:

@@ -100,10 +100,45 @@ def test_requests_without_an_answer_are_counted() -> None:
     assert load.parse(of(SHARED, 2, 6), json.dumps(told)).failed == 2
 
 
-def test_a_load_that_nobody_answered_is_an_error() -> None:
+def test_what_the_client_does_not_account_for_has_failed() -> None:
+    assert load.parse(of(SHARED, 2, 6), changed(completed=4, failed=0)).failed == 2
+
+
+@pytest.mark.parametrize("changes", [{"completed": 0, "failed": 32}, {"output_throughput": 0.0}])
+def test_a_load_that_nobody_answered_is_an_error(changes: dict[str, Any]) -> None:
     with pytest.raises(Failed) as caught:
-        load.parse(of(SHARED), changed(completed=0, failed=32))
+        load.parse(of(SHARED), changed(**changes))
     assert caught.value.reference == "bench-no-answer"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"completed": 5},
+        {"completed": -1},
+        {"completed": True},
+        {"completed": "4"},
+        {"failed": None},
+        {"output_throughput": float("nan")},
+        {"output_throughput": -1.0},
+        {"output_throughput": float("inf")},
+        {"total_token_throughput": 0},
+        {"duration": -0.5},
+        {"p95_ttft_ms": float("nan")},
+        {"p50_e2el_ms": None},
+        {"p50_tpot_ms": -1.0},
+    ],
+)
+def test_a_result_that_cannot_be_is_an_error(changes: dict[str, Any]) -> None:
+    with pytest.raises(Failed) as caught:
+        load.parse(of(SHARED, 2, 4), changed(**changes))
+    assert caught.value.reference == "bench-not-understood"
+
+
+def test_a_result_that_is_cut_off_is_an_error() -> None:
+    with pytest.raises(Failed) as caught:
+        load.parse(of(SHARED, 2, 4), RESULT.read_text()[:-200])
+    assert caught.value.reference == "bench-not-understood"
 
 
 @given(st.text() | st.sampled_from(["{}", "[]", "null", "1", '{"completed": "x"}', "[" * 9999]))

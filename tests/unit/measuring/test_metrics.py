@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +33,14 @@ def test_counts_of_several_engines_are_added() -> None:
 
 def test_what_the_engine_was_not_told_is_unknown() -> None:
     text = 'vllm:cache_config_info{kv_cache_memory_bytes="None",num_gpu_blocks="7"} 1.0\n'
+    assert metrics.parse(text) == Metrics(blocks=7)
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-1.0", "1e300", "many"])
+def test_a_count_that_cannot_be_is_unknown(value: str) -> None:
+    labels = f'kv_cache_memory_bytes="{value}",num_gpu_blocks="7"'
+    text = f"vllm:cache_config_info{{{labels}}} 1.0\n"
+    text += f'vllm:num_preemptions_total{{engine="0"}} {value}\n'
     assert metrics.parse(text) == Metrics(blocks=7)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -78,18 +79,40 @@ def test_the_gate_repeats_the_largest_load_that_does_not_take_long(
     assert (found.load.concurrency if found else None) == chosen
 
 
-@given(st.floats(1, 1e6), st.floats(0, 1e6), st.floats(0, 99))
-def test_what_is_lost_decides(before: float, now: float, most: float) -> None:
+@given(st.floats(1, 1e6), st.floats(0.001, 1e6), st.integers(0, 99))
+def test_what_is_told_of_a_loss_is_what_decides(before: float, now: float, most: int) -> None:
     enough, told = results.judged(measured(before), measured(now), most)
-    assert enough == (100 * (1 - now / before) <= most)
+    assert abs(results.loss_percent(measured(before), measured(now)) - 100 * (1 - now / before)) < (
+        0.051
+    )
     assert f"{before:.1f}" in told
+    less = re.search(r"([0-9.e+-]+) % less", told)
+    assert enough == (less is None or float(less[1]) <= most)
+    assert enough != told.startswith("too slow: ")
 
 
-def test_a_request_without_an_answer_is_never_enough() -> None:
+def test_a_request_without_an_answer_is_never_enough_and_not_called_slow() -> None:
     enough, told = results.judged(measured(10.0), measured(20.0, failed=2), 10)
     assert not enough
-    assert "2 of 32 requests without an answer" in told
+    assert told.startswith("2 of 32 requests got no answer; 20.0 tokens/s written")
 
 
-def test_a_gain_is_called_more() -> None:
-    assert "50 % more" in results.judged(measured(10.0), measured(15.0), 0)[1]
+@pytest.mark.parametrize(
+    ("now", "told"), [(15.0, "50 % more"), (10.001, "as much"), (9.95, "0.5 % less; 0 % is")]
+)
+def test_a_gain_and_a_loss_are_called_what_they_are(now: float, told: str) -> None:
+    assert told in results.judged(measured(10.0), measured(now), 0)[1]
+
+
+def test_a_load_of_which_requests_failed_is_none_to_repeat() -> None:
+    found = results.to_repeat(of(measured(1.0, 4), measured(1.0, 16, failed=1)))
+    assert found == measured(1.0, 4)
+    assert results.to_repeat(of(measured(1.0, 16, failed=1))) is None
+
+
+@pytest.mark.parametrize(("most", "chosen"), [(None, 16), (16, 16), (15, 4), (3, None)])
+def test_no_more_are_asked_at_once_than_the_new_engine_takes(
+    most: int | None, chosen: int | None
+) -> None:
+    found = results.to_repeat(of(*(measured(1.0, one) for one in (4, 16, 64))), most)
+    assert (found.load.concurrency if found else None) == chosen

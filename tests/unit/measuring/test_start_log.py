@@ -100,9 +100,33 @@ def test_memory_fixed_by_argument_is_called_frozen() -> None:
     assert (found.frozen, found.cache_gib, found.suggested) == (True, 50.0, None)
 
 
+def test_a_second_start_that_is_cut_off_says_nothing_of_the_first() -> None:
+    whole = told("cpu-0.32.0")
+    second = whole[: whole.index("KV cache size")]
+    assert start_log.is_whole(whole)
+    found = start_log.parse(whole + second)
+    assert (found.engine, found.tokens, found.concurrency) == ("0.32.0", None, None)
+    assert not start_log.is_whole(whole + second)
+
+
+def test_workers_may_speak_in_any_order_and_each_for_itself() -> None:
+    lines = told("rtxpro6000x4").splitlines()
+    each = [
+        line.replace("TP0", f"TP{n}").replace("TP1", f"TP{n}") for line in lines for n in "0123"
+    ]
+    assert start_log.parse("\n".join(reversed(each))) == REAL["rtxpro6000x4"]
+
+
 @given(st.text())
 def test_any_text_is_read(text: str) -> None:
     assert isinstance(start_log.parse(text), Started)
+
+
+def test_a_number_that_cannot_be_is_not_read() -> None:
+    many = "9" * 400
+    text = f"Available KV cache memory: {many} GiB\nGPU KV cache size: {many} tokens\n"
+    text += f"x `--kv-cache-memory={many}` to fit into requested memory"
+    assert start_log.parse(text) == Started()
 
 
 numbers = st.integers(1, 10**12)
