@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ SOURCES = sorted((ROOT / "installer/aibox").rglob("*.py"))
 NAMED = frozenset({"hint", "command", "fix"})
 
 
+@cache
 def commands() -> set[str]:
     program = typer.main.get_command(app)
     return set(getattr(program, "commands", {}))
