@@ -181,6 +181,41 @@ def test_the_key_is_sent_and_never_said(tmp_path: Path) -> None:
     assert "sk-canary" not in str(failure.value)
 
 
+def test_a_key_that_was_put_into_its_file_later_is_taken_without_a_new_start(
+    tmp_path: Path,
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("old\n", encoding="ascii")
+    key.chmod(0o600)
+
+    class Locked(EndpointDouble):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            key.write_text("new\n", encoding="ascii")
+            self.status = 200 if request.headers["authorization"] == "Bearer new" else 401
+            return await super().__call__(request)
+
+    endpoint = Locked(delta("x", "stop"))
+    assert ask(tmp_path, endpoint, api_key_file=key) == ["x"]
+    assert len(endpoint.requests) == 2
+
+
+@pytest.mark.parametrize("text", ["", "same\n"])
+def test_a_key_that_is_refused_is_not_sent_again(tmp_path: Path, text: str) -> None:
+    key = tmp_path / "key"
+    key.write_text("same\n", encoding="ascii")
+    key.chmod(0o600)
+
+    class Locked(EndpointDouble):
+        async def __call__(self, request: httpx.Request) -> httpx.Response:
+            key.write_text(text, encoding="ascii")
+            return await super().__call__(request)
+
+    endpoint = Locked(b"no", status=403)
+    with pytest.raises(EngineFailed, match="HTTP 403"):
+        ask(tmp_path, endpoint, api_key_file=key)
+    assert len(endpoint.requests) == 1
+
+
 @pytest.mark.parametrize(("in_box", "seconds"), [(False, 5.0), (True, 1.0)])
 def test_a_part_of_the_box_is_not_waited_for_as_long_as_another_host(
     tmp_path: Path, in_box: bool, seconds: float

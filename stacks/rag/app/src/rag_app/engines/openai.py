@@ -40,6 +40,7 @@ BUSY_PATIENCE_S = 10.0
 BUSY_RETRY_S = 1
 MAX_BUSY_RETRY_S = 60
 MAX_ERROR_BYTES = 4096
+REFUSED_KEY = (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
 # How vLLM and NIM, llama-server, OpenAI and others say that a request is longer than their context.
 TOO_LONG = ("context length", "context size", "context_length_exceeded")
 
@@ -114,6 +115,7 @@ class OpenAIEngine:
         self._prompts = prompts
         self._timeout_s = settings.timeout_s
         self._patience_s = patience_s
+        self._key_file = settings.api_key_file
         self._client = httpx.AsyncClient(
             headers=_headers(settings.api_key_file),
             timeout=httpx.Timeout(settings.timeout_s, connect=_connect_timeout_s(settings)),
@@ -173,6 +175,8 @@ class OpenAIEngine:
         while True:
             async with self._client.stream("POST", self._url, content=body) as response:
                 after = await _busy_for(response)
+                if response.status_code in REFUSED_KEY and self._has_other_key():
+                    continue
                 if not after:
                     if response.status_code != httpx.codes.OK:
                         raise EngineFailed(await self._refusal(response))
@@ -197,10 +201,19 @@ class OpenAIEngine:
             "stream_options": {"include_usage": True},
         }
 
+    def _has_other_key(self) -> bool:
+        """Whether the key file holds another key than the last one; that is sent from now on."""
+        with suppress(ConfigError):
+            headers = _headers(self._key_file)
+            if headers.get("authorization") != self._client.headers.get("authorization"):
+                self._client.headers.update(headers)
+                return True
+        return False
+
     async def _refusal(self, response: httpx.Response) -> str:
         """Why the endpoint did not take the request, for who reads the answer and who mends it."""
         status = response.status_code
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if status in REFUSED_KEY:
             return f"The language model does not take the key, or wants one (HTTP {status})."
         told = await _told_error(response)
         said = f"{told.get('code')} {told.get('message')}"
