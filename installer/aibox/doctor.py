@@ -69,30 +69,45 @@ def hardware(release: Release) -> tuple[Finding, ...]:
 
 def endpoint(site: Site) -> tuple[Finding, ...]:
     """What can be said of a language model elsewhere before anybody asks it."""
-    engine = site.engine
-    if engine.kind != "openai":
+    is_asked_here = not site.member or "app" in site.hosts[site.member].groups
+    if site.engine.kind != "openai" or not is_asked_here:
         return ()
-    is_open = urlsplit(engine.url).scheme == "http" and not is_of_this_host(engine.url)
-    address = Finding(
+    key = site.engine.api_key_file
+    return (_address(site.engine.url), *_cloud(site.engine.model), *([_key(key)] if key else []))
+
+
+def _address(url: str) -> Finding:
+    is_open = urlsplit(url).scheme == "http" and not is_of_this_host(url)
+    return Finding(
         check="engine address",
         status=Status.WARN if is_open else Status.OK,
-        found=f"{engine.url}, not encrypted" if is_open else engine.url,
+        found=f"{url}, not encrypted" if is_open else url,
         expected="https, or this host: questions, passages and the key go there",
         fix="give it a certificate, then: ./aibox install --engine-url https://HOST/v1 "
         "--engine-model NAME",
     )
-    if not engine.api_key_file:
-        return (address,)
-    problem = check_secret_file(Path(engine.api_key_file))
-    return (
-        address,
-        _finding(
-            "engine key",
-            not problem,
-            problem or engine.api_key_file,
-            "a file with the key, of mode 0600",
-            f"write the key into it, then: chmod 600 {shlex.quote(engine.api_key_file)}",
-        ),
+
+
+def _cloud(model: str) -> Iterator[Finding]:
+    """Ollama answers for models of its makers' cloud at the same address as for its own."""
+    if model.endswith((":cloud", "-cloud")):
+        yield Finding(
+            check="engine model",
+            status=Status.WARN,
+            found=f"{model}: Ollama sends what it is asked to its makers",
+            expected="a model that runs where it is asked",
+            fix="name one of those that are there: ollama list",
+        )
+
+
+def _key(path: str) -> Finding:
+    problem = check_secret_file(Path(path))
+    return _finding(
+        "engine key",
+        not problem,
+        problem or path,
+        "a file with the key, of mode 0600",
+        f"write the key into it, then: chmod 600 {shlex.quote(path)}",
     )
 
 

@@ -103,9 +103,9 @@ def address(site: Site, runtime: Runtime) -> str:
 
 
 def engine(release: Release, site: Site) -> str:
-    """Who writes the answers: the release's own model, or what the site names."""
+    """Who writes the answers: what the site names, else the release's own model, else nobody."""
     chat = release.serving.get("chat")
-    return chat.kind.value if chat else site.engine.kind
+    return chat.kind.value if chat and site.engine.kind == "extractive" else site.engine.kind
 
 
 def environment_id(wheel_digests: Iterable[str], python: str) -> str:

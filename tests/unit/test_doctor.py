@@ -11,7 +11,7 @@ from aibox.box.store import Store
 from aibox.doctor import endpoint, examine
 from aibox.preflight import Status
 from aibox.record import Action, Entry, Result
-from aibox.site import Engine, Site
+from aibox.site import Engine, Host, Site
 from aibox.verdict import CaseResult, Verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -64,6 +64,24 @@ def test_a_key_that_cannot_be_read_keeps_a_release_from_being_installed(tmp_path
     assert found.fix.endswith(f"chmod 600 {key}")
     key.chmod(0o600)
     assert [one.status for one in endpoint(site(url, key))] == [Status.OK, Status.OK]
+
+
+@pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "kimi-k2:cloud"])
+def test_a_model_that_ollama_asks_its_makers_for_is_told(model: str) -> None:
+    named = Site(engine=Engine(kind="openai", url="http://127.0.0.1:11434/v1", model=model))
+    found = [one for one in endpoint(named) if one.status is not Status.OK]
+    assert [(one.check, one.status) for one in found] == [("engine model", Status.WARN)]
+    assert found[0].fix.endswith("ollama list")
+
+
+def test_of_several_hosts_the_one_that_asks_is_told() -> None:
+    hosts = {
+        "a": Host(address="192.0.2.1", groups=("app", "gateway")),
+        "b": Host(address="192.0.2.2", groups=("vector",)),
+    }
+    named = site("http://192.0.2.7/v1").model_copy(update={"hosts": hosts})
+    told = {name: endpoint(named.model_copy(update={"member": name})) for name in hosts}
+    assert [name for name, found in told.items() if found] == ["a"]
 
 
 def test_nothing_is_said_of_an_endpoint_where_there_is_none() -> None:

@@ -21,7 +21,7 @@ from aibox.engine_kinds import KINDS, KindName
 from aibox.errors import BadUsage
 from aibox.measuring import basis
 from aibox.pins import ModelPin
-from aibox.site import Site
+from aibox.site import Engine, Site
 from rag_app.config import Config
 
 LLAMA = """
@@ -127,6 +127,12 @@ def test_the_contract_of_every_kind_is_one(serving: str, extra: str, metrics: st
     assert chat["networks"] == ["inside"]
     assert plan.engine(release, Site()) == release.serving["chat"].kind.value
     assert (chat["read_only"], chat["cap_drop"]) == (True, ["ALL"])
+
+
+def test_the_plan_says_who_answers_where_the_site_names_another_engine() -> None:
+    release, *_ = made(LLAMA)
+    elsewhere = Site(engine=Engine(kind="openai", url="http://192.0.2.7/v1", model="m"))
+    assert plan.engine(release, elsewhere) == "openai"
 
 
 def test_as_many_are_answered_at_once_as_the_engine_works_at_together() -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,18 @@ import pytest
 from aibox import pipeline, trusting
 from aibox.box import program_link
 from aibox.bundle import program as listings
-from aibox.errors import AiboxError, ExitCode, Failed, Fault, RolledBack, VerificationRefused
+from aibox.errors import (
+    AiboxError,
+    ExitCode,
+    Failed,
+    Fault,
+    PreflightVeto,
+    RolledBack,
+    VerificationRefused,
+)
 from aibox.prepare import Wish
 from aibox.record import Action, Entry, Result
+from aibox.site import Engine, Site
 from aibox.verdict import Verdict
 from boxes import RuntimeDouble, broken_invariants
 from examples import TEMPLATES
@@ -311,6 +320,20 @@ def test_a_refused_plan_leaves_the_box_as_it_is(box: SmallSite, supplier: Suppli
     assert box.store.generations() == ()
     assert history(box) == []
     assert sequence(box) == 0
+
+
+def test_an_engine_whose_key_is_not_there_is_refused_before_anything_is_done(
+    box: SmallSite, supplier: Supplier, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    named = Engine(kind="openai", url="https://192.0.2.7/v1", model="m", api_key_file=str(key))
+    wish = replace(box.wish(supplier.bundle().folder), site=Site(engine=named))
+    with pytest.raises(PreflightVeto, match=r"engine key: found .* is not a file"):
+        install(box, wish)
+    assert box.store.generations() == ()
+    key.write_text("k")
+    key.chmod(0o600)
+    assert install(box, wish).generation == 1
 
 
 def test_damage_that_staging_finds_is_recorded_and_the_same_command_works_afterwards(
