@@ -96,7 +96,14 @@ def _calibration(
     )
     rooms = _rooms(cards, found.needed)
     measured = results_that_hold(store, now.release, service)
-    freeze, why_not = _to_freeze(store, now.release, service, started, rooms)
+    freeze, why_not = calibration.to_freeze(
+        started,
+        gpus=bool(serving.gpus),
+        frozen=serving.arguments.get(FROZEN),
+        rooms=rooms,
+        first=_first(store, now.release, service),
+        held=told.cache_bytes,
+    )
     given = serving.kv_cache_gib * GIB if serving.kv_cache_gib else serving.arguments.get(FROZEN)
     free = [one.free for one in rooms]
     return Calibration(
@@ -114,23 +121,6 @@ def _calibration(
         freeze=freeze,
         why_not=why_not,
         throughput=measured.measured if measured is not None else (),
-    )
-
-
-def _to_freeze(
-    store: Store,
-    release: Release,
-    service: str,
-    started: start_log.Started,
-    rooms: Sequence[Room],
-) -> tuple[int | None, str]:
-    serving = release.serving[service]
-    return calibration.to_freeze(
-        started,
-        gpus=bool(serving.gpus),
-        frozen=serving.arguments.get(FROZEN),
-        rooms=rooms,
-        first=_first(store, release, service),
     )
 
 

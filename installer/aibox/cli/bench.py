@@ -46,6 +46,11 @@ def bench(
     show.table([row(one) for one in found.measured], _COLUMNS)
     where = f"{found.service} on {', '.join(found.basis.hardware)}"
     show.note(f"{where}; kept with release {found.release[:12]}")
+    if any(one.failed for one in found.measured):
+        show.note(
+            "failed requests got no answer: the engine was full (max-num-queued-reqs) or in "
+            "trouble; ask with fewer at once, or look with: ./aibox doctor"
+        )
 
 
 def row(one: Measured) -> dict[str, object]:

@@ -41,9 +41,7 @@ def _lines(done: Calibrated) -> Iterator[str]:
         yield f"computed    nothing: {found.predicted}"
     yield from (f"  {line}" for line in map(_row, found.rows))
     yield _freeze(found)
-    if not found.throughput:
-        bench = basis.typed("bench", found.service)
-        yield f"throughput  not measured for this engine yet: {bench}"
+    yield _throughput(found)
     yield f"kept in     {done.path}"
 
 
@@ -58,6 +56,14 @@ def _span(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "unknown"
     return f"{low:,.10g}" if low == high else f"{low:,.10g} to {high:,.10g}"
+
+
+def _throughput(found: Calibration) -> str:
+    if not found.throughput:
+        bench = basis.typed("bench", found.service)
+        return f"throughput  not measured for this engine yet: {bench}"
+    best = max(found.throughput, key=lambda one: one.written_per_s)
+    return f"throughput  up to {best.written_per_s:,.1f} tokens/s written ({best.load})"
 
 
 def _freeze(found: Calibration) -> str:

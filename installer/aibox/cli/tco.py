@@ -69,7 +69,7 @@ def _number(text: str | Decimal) -> Decimal:
     try:
         return Decimal(text)
     except InvalidOperation as error:
-        raise typer.BadParameter(f"{text!r} is not a number") from error
+        raise typer.BadParameter(f"{text!r} is not a number, as 5400000 or 0.5") from error
 
 
 def _option(explained: str) -> Any:

@@ -145,16 +145,28 @@ def _bytes(gib: float | None) -> int | None:
 
 
 def to_freeze(
-    started: Started, *, gpus: bool, frozen: int | None, rooms: Sequence[Room], first: str = ""
+    started: Started,
+    *,
+    gpus: bool,
+    frozen: int | None,
+    rooms: Sequence[Room],
+    first: str = "",
+    held: int | None = None,
 ) -> tuple[int | None, str]:
     """The bytes per GPU to freeze for contexts; without any, why not.
 
     `frozen` is what the release fixes already: the engine measures nothing then, and what stays
     free of each GPU under load decides. `first` are the commands that have to come before, because
-    not every engine on the GPUs has been under load since its start; "" when each has.
+    not every engine on the GPUs has been under load since its start; "" when each has. `held` are
+    the bytes that the engine says were fixed for it; None where it does not say.
     """
     if not gpus:
         return None, "on a processor the profile's kv_cache_gib fixes the memory already"
+    if frozen is not None and held is not None and held != frozen:
+        return None, (
+            f"the release fixes {FROZEN} = {frozen} and the engine runs with {held}: it is of "
+            "another release; start it anew: ./aibox stop, then: ./aibox start"
+        )
     if frozen is not None:
         return _from_what_is_free(frozen, rooms, first)
     if started.suggested is None or started.suggested <= 0:

@@ -180,14 +180,14 @@ def _measured(load: Load, told: dict[str, Any]) -> Measured:
     first, token, answer = (
         Spread(p50=told[f"p50_{name}_ms"], p95=told[f"p95_{name}_ms"]) for name in _SECTIONS
     )
-    completed = told["completed"]
-    if completed > load.requests:
-        raise ValueError(f"{completed} answers to {load.requests} requests")
+    completed, failed = told["completed"], told.get("failed", 0)
+    if completed + failed > load.requests:
+        raise ValueError(f"{completed} answers and {failed} failures of {load.requests} requests")
     return Measured(
         load=load,
         completed=completed,
         # What is not completed has failed, also where a client does not count it.
-        failed=max(told.get("failed", 0), load.requests - completed),
+        failed=max(failed, load.requests - completed),
         seconds=told["duration"],
         written_per_s=told["output_throughput"],
         all_per_s=told["total_token_throughput"],

@@ -42,6 +42,19 @@ def test_people_read_a_table(types: Types, box: MeasuredBox) -> None:
     ]
 
 
+def test_requests_without_an_answer_are_pointed_out(types: Types, box: MeasuredBox) -> None:
+    assert "got no answer" not in types("bench", "--quick").err
+    box.docker.told = {"completed": 3, "failed": 1}
+    assert "failed requests got no answer" in types("bench", "--quick").err
+
+
+def test_a_calibration_says_how_fast_the_engine_was(types: Types, box: MeasuredBox) -> None:
+    assert "throughput  not measured for this engine yet: ./aibox bench" in types("calibrate").out
+    types("bench", "--quick")
+    told = "throughput  up to 100.0 tokens/s written (fresh, 1 at once)"
+    assert told in types("calibrate").out
+
+
 def test_without_a_word_it_goes_from_1_to_64(types: Types, box: MeasuredBox) -> None:
     told = types("bench", "--json").json["measured"]
     assert [one["load"]["concurrency"] for one in told[:7]] == [1, 2, 4, 8, 16, 32, 64]

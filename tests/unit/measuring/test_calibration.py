@@ -48,6 +48,17 @@ def test_without_a_computation_nothing_is_judged(
     assert all(row.within is None and row.low is None for row in rows)
 
 
+def test_an_engine_of_another_release_proposes_nothing() -> None:
+    def asked(held: int | None) -> tuple[int | None, str]:
+        return calibration.to_freeze(
+            Started(), gpus=True, frozen=4 << 30, rooms=[Room(8 << 30)], held=held
+        )
+
+    assert asked(None) == asked(4 << 30) == (11 << 30, "")
+    freeze, why_not = asked(1 << 30)
+    assert (freeze, "runs with 1073741824: it is of another release" in why_not) == (None, True)
+
+
 def test_what_engines_beside_need_has_to_be_known() -> None:
     rooms = [Room(5 << 30, 0), Room(5 << 30, None)]
     found, why_not = calibration.to_freeze(Started(), gpus=True, frozen=1 << 30, rooms=rooms)

@@ -115,6 +115,7 @@ def test_a_load_that_nobody_answered_is_an_error(changes: dict[str, Any]) -> Non
     "changes",
     [
         {"completed": 5},
+        {"completed": 3, "failed": 2},
         {"completed": -1},
         {"completed": True},
         {"completed": "4"},
