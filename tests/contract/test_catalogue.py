@@ -66,7 +66,7 @@ def test_every_source_is_explained() -> None:
 
 @pytest.mark.parametrize("gpu", CATALOGUE.gpus, ids=lambda gpu: gpu.name)
 def test_pci_ids_are_those_of_the_public_list(gpu: GpuEntry) -> None:
-    words = set(re.findall(r"\d{4}|A100|H100|H200|B200|L40S|L4\b|T4|Ada|PRO", gpu.title))
+    words = set(re.findall(r"\d{4}|A100|V100|H100|H200|B200|L40S|L4\b|T4|Ada|PRO", gpu.title))
     for one in gpu.pci:
         told = CHIPS.get(one.removeprefix("10de:"))
         # The list of the test assets has only cards of profiles; of others nothing is compared.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,34 +15,46 @@ from aibox import profile as profiles
 from aibox.cli import show
 from aibox.cli.options import AsJson, ProfileName
 from aibox.errors import BadUsage, Failed, Fault
-from aibox.fit import advice, cards, catalogue, holders, question, telling
+from aibox.fit import advice, cards, catalogue, engine, holders, question, telling
 from aibox.fit.answer import Answer
 from aibox.fit.question import Adjustment, Sources
 
 Model = Annotated[
     str | None,
-    typer.Option("--model", help="A model of the catalogue, or a folder with its config.json."),
+    typer.Option(
+        "--model",
+        help="A model of the catalogue, or a folder with config.json and weights (or their index).",
+    ),
 ]
 Gpu = Annotated[
-    list[str] | None, typer.Option("--gpu", help="A GPU by name; repeat it for unlike ones.")
+    list[str] | None,
+    typer.Option("--gpu", help="A GPU by name or PCI id; repeat it for unlike ones."),
 ]
 Count = Annotated[int | None, typer.Option("--count", min=1, max=64, help="How many GPUs.")]
 Context = Annotated[
-    int | None, typer.Option("--context", min=1, help="Longest request, in tokens.")
+    int | None,
+    typer.Option("--context", min=1, help="Longest request: question and answer, in tokens."),
 ]
 Concurrency = Annotated[
-    int | None, typer.Option("--concurrency", min=1, help="Requests of that length at once.")
+    int | None,
+    typer.Option("--concurrency", min=1, max=1 << 20, help="Requests of that length at once."),
 ]
 Memory = Annotated[
     int | None,
-    typer.Option("--memory-mib", min=1, help="Memory of each GPU as nvidia-smi reports it."),
+    typer.Option(
+        "--memory-mib", min=1, max=1 << 24, help="Memory of each GPU in MiB, as nvidia-smi reports."
+    ),
 ]
 Beside = Annotated[
-    list[str] | None, typer.Option("--beside", help="A model on the same GPUs; repeatable.")
+    list[str] | None,
+    typer.Option("--beside", help="An embedder or reranker on the same GPUs; repeatable."),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", help="An argument of the engine, KEY=VALUE; repeatable."),
+    typer.Option(
+        "--set",
+        help="An argument of the engine (of a profile: of its chat), KEY=VALUE; repeatable.",
+    ),
 ]
 Picture = Annotated[
     Path | None, typer.Option("--chart", help="Draw requests at once against length: FILE.svg")
@@ -67,10 +79,21 @@ def fit(
     """Say whether a model fits on GPUs and how many can ask at once. Needs no GPU."""
     found = content.find()
     sources = Sources(catalogue.load(found.catalogue), lock.load(found.lockfile))
+    of_gpus = {"--count": count, "--memory-mib": memory_mib, "--beside": beside}
+    asked = {"--context": context, "--concurrency": concurrency, "--set": arguments}
+    drawn = {"--chart": picture}
     if listing:
+        named = {"--profile": profile, "--model": model, "--gpu": gpu}
+        _refuse_unused({**named, **of_gpus, **asked, **drawn}, "beside --list", "--list")
         _list(sources, as_json)
         return
     _refuse_half_questions(profile, model, gpu)
+    if profile is not None:
+        _refuse_unused(of_gpus, "of a profile, which says it itself", f"--profile {profile}")
+    elif not gpu:
+        unused = {**of_gpus, **asked, **drawn}
+        _refuse_unused(unused, "without GPUs", "--model M --gpu G --context N")
+    _refuse_other_pictures(picture)
     adjust = Adjustment(context, concurrency, _arguments(arguments or ()), tuple(beside or ()))
     if profile is not None:
         loaded = profiles.load(found.profiles, profile)
@@ -82,9 +105,31 @@ def fit(
             return
         on = cards.cards(sources.catalogue, gpu, count, memory_mib)
         answers = {"": question.of_model(sources, str(model), on, adjust)}
-    _tell(sources, answers, as_json)
     if picture is not None:
         _draw(answers, picture)
+    _tell(sources, answers, as_json)
+
+
+def _refuse_unused(given: Mapping[str, object], where: str, instead: str) -> None:
+    """Refuse options that would change nothing."""
+    for option, value in given.items():
+        if value:
+            raise BadUsage(
+                "fit-usage",
+                f"{option} says nothing {where}",
+                hint=f"leave it out, or ask: ./aibox fit {instead}",
+                fault=Fault.YOU,
+            )
+
+
+def _refuse_other_pictures(path: Path | None) -> None:
+    if path is not None and path.suffix.lower() != ".svg":
+        raise BadUsage(
+            "fit-chart-format",
+            f"{path.name!r} does not end in .svg, and charts are drawn as SVG alone",
+            hint="for example: ./aibox fit --model qwen3-8b --gpu l40s --chart fit.svg",
+            fault=Fault.YOU,
+        )
 
 
 def _refuse_half_questions(
@@ -101,18 +146,28 @@ def _refuse_half_questions(
 
 def _arguments(given: Sequence[str]) -> tuple[tuple[str, object], ...]:
     """KEY=VALUE, the value as JSON where it is such, else as text."""
-    pairs = []
+    pairs = {}
     for text in given:
         key, equals, value = text.partition("=")
+        key = key.strip().removeprefix("--").replace("_", "-")
         if not equals or not key:
-            raise BadUsage(
-                "fit-usage",
-                f"--set {text!r} is not KEY=VALUE",
-                hint="for example: ./aibox fit --profile h100x2 --set kv-cache-dtype=auto",
-                fault=Fault.YOU,
-            )
-        pairs.append((key, _value(value)))
-    return tuple(pairs)
+            raise _not_set(f"--set {text!r} is not KEY=VALUE")
+        if key in pairs:
+            raise _not_set(f"--set gives {key} twice")
+        if key not in engine.COMPUTED:
+            known = ", ".join(engine.COMPUTED)
+            raise _not_set(f"--set {key} is not computed with; what is: {known}")
+        pairs[key] = _value(value.strip())
+    return tuple(pairs.items())
+
+
+def _not_set(told: str) -> BadUsage:
+    return BadUsage(
+        "fit-usage",
+        told,
+        hint="for example: ./aibox fit --profile h100x2 --set kv-cache-dtype=auto",
+        fault=Fault.YOU,
+    )
 
 
 def _value(text: str) -> object:
@@ -144,8 +199,8 @@ def _draw(answers: dict[str, Answer], path: Path) -> None:
     if drawn is None:
         raise Failed(
             "fit-nothing-to-draw",
-            "no request fits, so there is nothing to draw",
-            hint="ask for something smaller, for example: ./aibox fit --context 8192",
+            "no request fits, so there is nothing to draw; the same without --chart says why",
+            hint="for example: ./aibox fit --model qwen3-8b --gpu l40s",
             fault=Fault.YOU,
         )
     try:
@@ -154,7 +209,7 @@ def _draw(answers: dict[str, Answer], path: Path) -> None:
         raise Failed(
             "fit-chart-unwritable",
             f"{path} cannot be written: {error.strerror}",
-            hint="name another file: ./aibox fit --chart FILE.svg",
+            hint="name another file: ./aibox fit --model M --gpu G --chart FILE.svg",
             fault=Fault.YOU,
         ) from error
     show.note(f"drawn: {path}")
@@ -165,6 +220,10 @@ def _holders(sources: Sources, model: str, folder: Path, as_json: bool) -> None:
     if as_json:
         show.data(rows)
     else:
+        show.note(
+            "Each profile's machine for this model alone: the longest requests in tokens, and how "
+            "many run at once at worst. Beside an embedder less is left."
+        )
         show.table(rows, ("profile", "gpus", "verdict", "context", "at_once", "reason"))
 
 

@@ -47,12 +47,29 @@ def _ordered(sources: Sources, found: Answer) -> tuple[Change, ...]:
 
 
 def _changes(sources: Sources, found: Answer) -> Iterator[Change]:
+    yield from _more_at_once(found)
     yield from _fewer_at_once(found)
     yield from _narrower_cache(found)
     yield from _shorter(found)
     yield from _other_weights(sources, found)
     yield from _more_gpus(found)
     yield from _smaller_model(sources, found)
+
+
+def _more_at_once(found: Answer) -> Iterator[Change]:
+    """Memory is there, and the engine is told to work on fewer than are asked for."""
+    wanted = found.ask.concurrency or 0
+    if wanted <= found.ask.engine.sequences:
+        return
+    tokens = max(wanted, found.ask.engine.batched_tokens)
+    if _with(found, sequences=wanted, batched_tokens=tokens).fits:
+        more = f" --set max-num-batched-tokens={tokens}"
+        told = f"let the engine work on {wanted} requests at once, not on "
+        yield Change(
+            "more-sequences",
+            f"{told}{found.ask.engine.sequences}",
+            f"--set max-num-seqs={wanted}" + more * (tokens > found.ask.engine.batched_tokens),
+        )
 
 
 def _fewer_at_once(found: Answer) -> Iterator[Change]:
@@ -83,7 +100,7 @@ def _shorter(found: Answer) -> Iterator[Change]:
     longest = longest_context(found)
     if LEAST_CONTEXT <= longest < found.context:
         many = found.ask.concurrency
-        told = f"shorten requests to {longest} tokens" + (f", {many} at once" if many else "")
+        told = f"shorten requests to {longest:,} tokens" + (f", {many} at once" if many else "")
         yield Change("shorter-context", told, f"--context {longest}")
 
 
@@ -132,7 +149,7 @@ def _together(sources: Sources, found: Answer) -> Iterator[Change]:
         tried = _try_model(sources, found, other)
         longest = longest_context(tried) if tried and _smaller(tried, found) else 0
         if longest >= LEAST_CONTEXT:
-            told = f"the same model in fewer bits ({other.name}) and requests of {longest} tokens"
+            told = f"the same model in fewer bits ({other.name}) and requests of {longest:,} tokens"
             yield Change("together", told, f"--model {other.name} --context {longest}")
 
 
@@ -158,6 +175,7 @@ def _more_gpus(found: Answer) -> Iterator[Change]:
         if answer(found.subject, ask).fits:
             more = count - cards.count
             told = f"{more} more GPU{'' if more == 1 else 's'} of the same kind: {count} in all"
+            told += f", in {engine.stages} stages" * (engine.stages > 1)
             yield Change("more-gpus", told, f"--count {count}")
             return
 

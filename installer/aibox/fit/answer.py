@@ -184,8 +184,9 @@ def _on_cards(shape: Shape, ask: Ask) -> tuple[tuple[str, ...], tuple[str, ...]]
         cut = (*cut, f"{told}, which the engine refuses")
     if compute is None:
         return cut, ()
-    refused = formats.obstacles(shape, compute, ask.engine.dtype)
-    return (*cut, *refused), tuple(formats.notes(shape, ask.engine, compute))
+    if refused := tuple(formats.obstacles(shape, compute, ask.engine.dtype)):
+        return (*cut, *refused), ()
+    return cut, tuple(formats.notes(shape, ask.engine, compute))
 
 
 def _of_release(release: str) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aibox.errors import BadUsage, Fault
@@ -12,6 +13,8 @@ from aibox.fit.catalogue import UNVERIFIED, Catalogue, GpuEntry
 from aibox.hardware import Hardware
 
 _SLICE = re.compile(r"\bmig\b|\b[1-7]g\.[0-9]+gb\b", re.IGNORECASE)
+_LONGEST = 60
+"""Letters of a name that are looked at."""
 _NOISE = re.compile(r"nvidia|geforce|graphics|[^a-z0-9]+")
 
 
@@ -19,8 +22,8 @@ _NOISE = re.compile(r"nvidia|geforce|graphics|[^a-z0-9]+")
 class Cards:
     """GPUs that one engine gets: `count` of them, of which the least decides.
 
-    `memory_mib` is per GPU, as reported; `compute` None is no GPU but the processor; `notes` say
-    what of it is not certain.
+    `memory_mib` is per GPU, as reported; `compute` None is no GPU but the processor; `mixture` says
+    how many of which, where they are not alike; `notes` say what of it is not certain.
     """
 
     name: str
@@ -28,7 +31,15 @@ class Cards:
     memory_mib: int
     compute: tuple[int, int] | None
     joined: str = ""
+    mixture: str = ""
     notes: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> str:
+        """How many of which, for people."""
+        if self.compute is None:
+            return self.name
+        return self.mixture or f"{self.count} x {self.name}"
 
 
 def find(catalogue: Catalogue, name: str) -> GpuEntry:
@@ -62,15 +73,17 @@ def cards(
             fault=Fault.YOU,
         )
     number = count or len(names)
+    times = Counter(entry.name for entry in found)
     reported = [memory_mib or _memory(entry) for entry in found]
-    kinds = sorted({entry.name for entry in found})
+    kinds = sorted(times)
     return Cards(
         name=" and ".join(kinds),
         count=number,
         memory_mib=min(reported),
         compute=min(entry.compute for entry in found),
         joined=found[0].joined if len(kinds) == 1 else "",
-        notes=(*_mixed(kinds), *_unverified(found, memory_mib)),
+        mixture=" and ".join(f"{times[kind]} x {kind}" for kind in kinds) if kinds[1:] else "",
+        notes=tuple(_notes(catalogue, names, found, memory_mib)),
     )
 
 
@@ -103,25 +116,35 @@ def _memory(entry: GpuEntry) -> int:
     return entry.memory_mib.value
 
 
-def _mixed(kinds: Sequence[str]) -> tuple[str, ...]:
-    if len(kinds) == 1:
-        return ()
-    return (
-        f"the GPUs are not alike ({', '.join(kinds)}): every one holds as many blocks as the "
-        "smallest can, and the slowest sets the pace",
-    )
+def _notes(
+    catalogue: Catalogue, names: Sequence[str], found: Sequence[GpuEntry], memory_mib: int | None
+) -> Iterator[str]:
+    """What of these GPUs is not certain."""
+    each = {entry.name: (name, entry) for name, entry in zip(names, found, strict=True)}
+    if len(each) > 1:
+        yield (
+            f"the GPUs are not alike ({', '.join(sorted(each))}): every one holds as many blocks "
+            "as the smallest can, and the slowest sets the pace"
+        )
+    for name, entry in each.values():
+        if others := _also_called(catalogue, name, entry):
+            yield f"{name} is taken for {entry.title}; there are also {', '.join(others)}"
+        if memory_mib is not None and memory_mib > entry.nominal_gb * 1024:
+            yield f"{memory_mib} MiB are more than the {entry.nominal_gb} GB {entry.title} has"
+        elif memory_mib is None and entry.memory_mib and entry.memory_mib.source == UNVERIFIED:
+            yield (
+                f"the memory of {entry.title} is unverified; nvidia-smi says what yours reports: "
+                "--memory-mib N"
+            )
 
 
-def _unverified(found: Sequence[GpuEntry], memory_mib: int | None) -> tuple[str, ...]:
-    if memory_mib is not None:
-        return ()
-    names = sorted(
-        {one.title for one in found if one.memory_mib and one.memory_mib.source == UNVERIFIED}
-    )
-    return tuple(
-        f"the memory of {name} is unverified; nvidia-smi says what yours reports: --memory-mib N"
-        for name in names
-    )
+def _also_called(catalogue: Catalogue, name: str, found: GpuEntry) -> list[str]:
+    """Other GPUs that a short name fits as well."""
+    wanted = _plain(name)
+    if wanted in (_plain(found.name), _plain(found.title)):
+        return []
+    others = [one for one in catalogue.gpus if one is not found and wanted in _plain(one.title)]
+    return [one.name for one in others]
 
 
 def _plain(name: str) -> str:
@@ -131,8 +154,8 @@ def _plain(name: str) -> str:
 def _sliced(name: str) -> BadUsage:
     return BadUsage(
         "gpu-in-slices",
-        f"{name} is a slice of a GPU (MIG): what memory a slice reports is not known here, and "
-        "an engine cannot be cut over slices",
+        f"{name[:_LONGEST]} is a slice of a GPU (MIG): what memory a slice reports is not known "
+        "here, and an engine cannot be cut over slices",
         hint="see the memory of yours with nvidia-smi -L and nvidia-smi, then for one slice: "
         "./aibox fit --model M --gpu WHOLE-CARD --count 1 --memory-mib N",
         fault=Fault.YOU,
@@ -141,11 +164,11 @@ def _sliced(name: str) -> BadUsage:
 
 def _unknown(catalogue: Catalogue, name: str, near: Sequence[str]) -> BadUsage:
     known = [entry.name for entry in catalogue.gpus]
-    close = near or difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.4)
+    close = near or difflib.get_close_matches(name[:_LONGEST].lower(), known, n=4)
     told = f"; did you mean {' or '.join(close)}?" if close else ""
     return BadUsage(
         "gpu-unknown",
-        f"no single GPU of the catalogue is called {name!r}{told}",
+        f"no single GPU of the catalogue is called {name[:_LONGEST]!r}{told}",
         hint="see those that are known: ./aibox fit --list",
         fault=Fault.YOU,
     )

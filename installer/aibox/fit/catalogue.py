@@ -149,10 +149,8 @@ class Catalogue(Model):
     def model(self, name: str) -> ModelEntry | None:
         """The model of this name or repository, in any case; None when there is none."""
         wanted = name.lower()
-        return next(
-            (one for one in self.models if wanted in (one.name, (one.repository or "").lower())),
-            None,
-        )
+        named = ((one, one.name, (one.repository or one.name).lower()) for one in self.models)
+        return next((one for one, *names in named if wanted in names), None)
 
     def config(self, entry: ModelEntry) -> dict[str, Any]:
         """The fields of its config.json that are known; empty when none are."""

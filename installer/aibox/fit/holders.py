@@ -53,7 +53,7 @@ def _row(sources: Sources, name: str, profile: Profile) -> dict[str, object]:
         "verdict": telling.verdict(shown),
         "context": shown.context if shown.fits else 0,
         "at_once": round(answer.admitted(shown.low, shown.ask.engine), 1) if shown.fits else 0,
-        "reason": "; ".join(shown.obstacles),
+        "reason": "; ".join(shown.obstacles) or telling.lacking(shown),
     }
 
 

@@ -26,6 +26,8 @@ from aibox.serving import Serving
 CONFIG = "config.json"
 _POOLED_TOKENS = 8192
 """The longest text for which an embedder beside a language model is given room."""
+_LONGEST = 200
+"""Letters of a name that are looked at."""
 _ALIKE = 1.5
 """How much more or less than counted real weights have at most: some keep their words twice."""
 _ROOM = GIB // 2
@@ -240,7 +242,10 @@ def _room(engine: Engine, cards: Cards, neighbours: Sequence[Neighbour]) -> floa
 
 
 def _is_folder(name: str) -> bool:
-    return (Path(name) / CONFIG).is_file()
+    try:
+        return (Path(name) / CONFIG).is_file()
+    except OSError:  # a name that no file can have, or a folder that is not ours to look into
+        return False
 
 
 def _of_folder(sources: Sources, folder: Path) -> Known:
@@ -339,12 +344,15 @@ def _refused(name: str, told: str, instead: str) -> BadUsage:
 
 
 def _unknown(sources: Sources, name: str) -> BadUsage:
-    names = [entry.name for entry in sources.catalogue.models]
-    close = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.5)
+    names, short = [entry.name for entry in sources.catalogue.models], name[:_LONGEST]
+    close = difflib.get_close_matches(short.lower(), names, n=3, cutoff=0.5)
     told = f"; did you mean {' or '.join(close)}?" if close else ""
+    if short.lower().endswith(".gguf"):
+        told = "; files of GGUF are not for this engine, but for llama.cpp and Ollama"
     return BadUsage(
         "fit-model-unknown",
-        f"{name!r} is neither a model of the catalogue nor a folder with a config.json{told}",
+        f"{short!r} is neither a model of the catalogue nor a folder with a config.json that can "
+        f"be read{told}",
         hint="see those that are known: ./aibox fit --list",
         fault=Fault.YOU,
     )

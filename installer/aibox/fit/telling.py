@@ -8,7 +8,7 @@ from aibox import chart
 from aibox.chart import Axis, Chart, Line, Mark
 from aibox.fit import overhead
 from aibox.fit.advice import Change
-from aibox.fit.answer import Answer, Capacity, admitted
+from aibox.fit.answer import Answer, Capacity, admitted, budget
 from aibox.fit.engine import ARITHMETIC, GIB
 
 _POINTS = 60
@@ -88,15 +88,25 @@ def verdict(found: Answer) -> str:
     return "may-fit" if found.may_fit else "does-not-fit"
 
 
+def lacking(found: Answer) -> str:
+    """What each GPU lacks for what was asked, at worst; "" where nothing lacks."""
+    return (
+        ""
+        if found.fits or found.margin >= 0
+        else f"lacks {_gib(-found.margin)} of each GPU for what was asked"
+    )
+
+
 def lines(found: Answer, advice: Sequence[Change], *, service: str = "") -> Iterator[str]:
     """For people: the verdict first, then where the memory goes, then what to do."""
-    cards = found.ask.cards
-    where = cards.name if cards.compute is None else f"{cards.count} x {cards.name}"
+    where = found.ask.cards.told
     name = f"{service}: {found.subject.name}" if service else found.subject.name
     yield f"{name} on {where}: {_VERDICTS[verdict(found)]}"
     yield from (f"  stops the engine: {one}" for one in found.obstacles)
     if found.fits and found.pool.groups:
-        yield f"  in short: {_in_short(found)}"
+        yield f"  in short, at worst: {_in_short(found)}"
+    elif lacks := lacking(found):
+        yield f"  in short, at worst: {lacks}"
     if not found.obstacles:
         yield from _memory(found)
         yield from _requests(found)
@@ -110,13 +120,16 @@ def lines(found: Answer, advice: Sequence[Change], *, service: str = "") -> Iter
 
 def _in_short(found: Answer) -> str:
     """A sentence for whoever decides: in the worst case, and what happens beyond it."""
-    many = int(admitted(found.low, found.ask.engine))
-    told = f"{many} long question{'' if many == 1 else 's'} ({found.context:,} tokens) at once"
+    told = f"{_requests_of(found.context, admitted(found.low, found.ask.engine))} at once"
     middle = [one for one in found.at_lengths[:-1] if one[0] <= _USUAL]
     if middle:
         tokens, low, _high = middle[-1]
-        told += f", or {int(low)} usual ones ({tokens:,} tokens)"
-    return f"{told}; who asks beyond that waits, and nothing fails"
+        told += f", or {_requests_of(tokens, low)}"
+    return f"{told} (question, passages and answer together); who asks beyond that waits for a turn"
+
+
+def _requests_of(tokens: int, many: float) -> str:
+    return f"{int(many):,} request{'' if int(many) == 1 else 's'} of {tokens:,} tokens"
 
 
 _USUAL = 4096
@@ -131,7 +144,9 @@ _VERDICTS = {
 
 def _memory(found: Answer) -> Iterator[str]:
     cards = found.ask.cards
-    yield f"  memory of each, as reported: {cards.memory_mib / 1024:.1f} GiB"
+    engine, total = found.ask.engine, cards.memory_mib / 1024
+    share = "" if engine.cache_memory else _of_share(found)
+    yield f"  memory of each, as reported: {total:,.1f} GiB{share}"
     yield f"    weights {_gib(found.weights_per_gpu)} ({found.subject.weights.source})"
     if found.adapters_per_gpu:
         yield f"    LoRA slots {_gib(found.adapters_per_gpu)}"
@@ -139,21 +154,30 @@ def _memory(found: Answer) -> Iterator[str]:
         yield f"    {one.name} on the same cards {_between(one.low, one.high)}"
     low, high = _own(found)
     yield f"    the engine itself {_between(low, high)} (estimated; its first start measures it)"
-    if found.high.memory > 0 and not found.pool.groups:
-        yield f"    left of its share {_between(max(0, found.low.memory), found.high.memory)}"
-    elif found.high.memory > 0:
-        yield f"    left for contexts {_between(max(0, found.low.memory), found.high.memory)}"
+    if found.high.memory > 0:
+        left = "frozen" if engine.cache_memory == found.low.memory else "left"
+        what = f"{left} for contexts" if found.pool.groups else "left of its share"
+        yield f"    {what} {_between(max(0, found.low.memory), found.high.memory)}"
     else:
         yield f"    nothing is left for contexts: {_gib(-found.high.memory)} too little at best"
+
+
+def _of_share(found: Answer) -> str:
+    """What of a card the engine may take; the rest is never its own."""
+    share = found.ask.engine.utilization
+    return f", of which the engine takes at most {_gib(budget(found.ask))} (a share of {share:g})"
 
 
 def _requests(found: Answer) -> Iterator[str]:
     if not found.pool.groups:
         yield "  it keeps no contexts: requests only wait for one another"
         return
-    yield f"  a token of context takes {found.bytes_per_token:,} bytes on all GPUs together"
+    if found.bytes_per_token:
+        yield f"  a token of context takes {found.bytes_per_token:,} bytes on all GPUs together"
     asked = f"; asked for are {found.ask.concurrency}" if found.ask.concurrency else ""
     full = _span(admitted(found.low, found.ask.engine), admitted(found.high, found.ask.engine))
+    if not found.high.blocks:
+        return
     yield f"  requests of the full {found.context:,} tokens at once: {full}{asked}"
     for tokens, low, high in found.at_lengths[:-1]:
         yield f"    of {tokens:,} tokens: {_span(low, high)}"
@@ -172,7 +196,7 @@ def drawing(found: Answer) -> str | None:
         if capacity.blocks
     ]
     marks = (Mark(found.ask.concurrency, "asked for"),) if found.ask.concurrency else ()
-    title = f"{found.subject.name} on {found.ask.cards.count} x {found.ask.cards.name}"
+    title = f"{found.subject.name} on {found.ask.cards.told}"
     return chart.draw(
         Chart(
             title,
@@ -199,11 +223,11 @@ def _round(value: float) -> float:
 
 
 def _gib(amount: int) -> str:
-    return f"{amount / GIB:.1f} GiB"
+    return f"{amount / GIB:,.1f} GiB"
 
 
 def _between(low: int, high: int) -> str:
-    return _gib(low) if low == high else f"{low / GIB:.1f} to {high / GIB:.1f} GiB"
+    return _gib(low) if low == high else f"{low / GIB:,.1f} to {high / GIB:,.1f} GiB"
 
 
 def _span(low: float, high: float) -> str:

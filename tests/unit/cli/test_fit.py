@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,56 @@ def test_a_profile_is_answered_for_each_of_its_engines(types: Types, name: str) 
     assert set(told["services"]) == {"chat"} | (set() if name == "cpu" else beside)
 
 
+def test_advice_to_work_on_more_at_once_is_what_can_be_typed(types: Types) -> None:
+    asked = ("fit", "--model", "qwen3-8b", "--gpu", "l40s", "--context", "128")
+    told = types(*asked, "--concurrency", "300", "--json").json
+    (one,) = [one for one in told["advice"] if one["kind"] == "more-sequences"]
+    words = one["option"].split()
+    assert types(*asked, "--concurrency", "300", *words, "--json").json["fits"], one
+
+
+def test_the_memory_that_is_told_adds_up(types: Types) -> None:
+    told = types("fit", "--model", "qwen3-32b-awq", "--gpu", "l40s").out
+
+    def gib(words: str) -> float:
+        found = re.search(rf"{words} ([0-9.]+)", told)
+        assert found is not None, told
+        return float(found[1])
+
+    share, at_most = gib("takes at most"), gib("the engine itself [0-9.]+ to")
+    assert gib("weights") + at_most + gib("left for contexts") == pytest.approx(share, abs=0.2)
+
+
+def test_what_lacks_is_said_to_whoever_decides(types: Types) -> None:
+    told = types("fit", "--model", "qwen3-32b", "--gpu", "rtx4090").out
+    assert "in short, at worst: lacks" in told
+    assert "0.0" not in told.split("note:")[0]
+
+
+def test_a_key_of_the_engine_is_taken_as_it_writes_it(types: Types) -> None:
+    asked = ("fit", "--model", "qwen3-8b", "--gpu", "l40s", "--json")
+    dashed, plain = (types(*asked, "--set", key) for key in ("max-num-seqs=8", "max_num_seqs=8"))
+    assert dashed.json == plain.json
+    assert dashed.json["engine"]["max_num_seqs"] == 8
+
+
+def test_unlike_gpus_are_told_each_with_its_number(types: Types) -> None:
+    gpus = ("--gpu", "l40s", "--gpu", "h100-nvl", "--gpu", "l40s")
+    told = types("fit", "--model", "qwen3-8b", *gpus).out
+    assert told.startswith("qwen3-8b on 1 x h100-nvl and 2 x l40s:")
+
+
+def test_a_name_that_several_gpus_have_is_said_to_be_taken_for_one(types: Types) -> None:
+    asked = ("fit", "--model", "qwen3-8b", "--json", "--gpu")
+    assert any("a100-pcie-40" in note for note in types(*asked, "a100").json["notes"])
+    assert not any("is taken for" in note for note in types(*asked, "a100-pcie-80").json["notes"])
+
+
+def test_more_memory_than_a_gpu_has_is_said(types: Types) -> None:
+    asked = ("fit", "--model", "qwen3-8b", "--gpu", "l40s", "--memory-mib", "99999", "--json")
+    assert any("more than the 48 GB" in note for note in types(*asked).json["notes"])
+
+
 def test_a_profile_can_be_asked_for_more_than_it_says(types: Types) -> None:
     told = types("fit", "--profile", "a100x2", "--concurrency", "60", "--json").json
     assert not told["fits"]
@@ -101,6 +152,12 @@ def test_the_chart_is_an_svg(types: Types, place: Path) -> None:
     assert path.read_text(encoding="utf-8").startswith("<svg")
 
 
+def test_where_nothing_can_be_drawn_only_that_is_said(types: Types, place: Path) -> None:
+    asked = ("fit", "--model", "qwen3-32b", "--gpu", "rtx4090", "--chart", place / "x.svg")
+    ended = types(*asked, "--json")
+    assert (ended.code, ended.json["reference"]) == (1, "fit-nothing-to-draw")
+
+
 def test_a_chart_that_cannot_be_written_is_said(types: Types, place: Path) -> None:
     ended = types("fit", "--model", "qwen3-8b", "--gpu", "l40s", "--chart", place / "no" / "x.svg")
     assert ended.code == 1
@@ -120,6 +177,23 @@ def test_a_chart_that_cannot_be_written_is_said(types: Types, place: Path) -> No
         (("--model", "qwen3-8b", "--gpu", "A100 MIG 1g.10gb"), "gpu-in-slices"),
         (("--model", "solar-open-100b"), "fit-not-loadable"),
         (("--model", "../etc"), "fit-model-unknown"),
+        (("--model", "", "--gpu", "l40s"), "fit-model-unknown"),
+        (("--model", "m" * 5000, "--gpu", "l40s"), "fit-model-unknown"),
+        (("--model", "model-Q4_K_M.gguf", "--gpu", "l40s"), "fit-model-unknown"),
+        (("--model", "qwen3-8b", "--gpu", "g" * 5000), "gpu-unknown"),
+        (("--model", "qwen3-8b", "--count", "2"), "fit-usage"),
+        (("--model", "qwen3-8b", "--context", "4096"), "fit-usage"),
+        (("--model", "qwen3-8b", "--chart", "fit.svg"), "fit-usage"),
+        (("--profile", "a100x2", "--count", "4"), "fit-usage"),
+        (("--profile", "a100x2", "--memory-mib", "40000"), "fit-usage"),
+        (("--profile", "a100x2", "--set", "tensor-parallel-size=1"), "fit-cut-of-profile"),
+        (("--list", "--model", "qwen3-8b"), "fit-usage"),
+        (("--model", "qwen3-8b", "--gpu", "l40s", "--chart", "fit.png"), "fit-chart-format"),
+        (("--model", "qwen3-8b", "--gpu", "l40s", "--set", "max-num-sequences=8"), "fit-usage"),
+        (
+            ("--model", "qwen3-8b", "--gpu", "l40s", *("--set", "dtype=half") * 2),
+            "fit-usage",
+        ),
         (
             ("--model", "qwen3-8b", "--gpu", "l40s", "--set", "max-num-seqs=0"),
             "fit-argument-invalid",
