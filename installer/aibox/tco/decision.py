@@ -62,12 +62,16 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """What to do, why, and which unanswered questions could change it (as options)."""
+    """What to do, why, and which unanswered questions could change it (as options).
+
+    `by_cost` is what the cost alone says.
+    """
 
     choice: Choice
     basis: Basis
     reasons: tuple[str, ...]
     open_questions: tuple[str, ...] = ()
+    by_cost: Choice = Choice.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +86,14 @@ class _Verdict:
 def recommend(answers: Answers, comparison: Comparison | None) -> Recommendation:
     """What the questions say; where they are not answered far enough, what the cost says."""
     verdict = _ask(answers)
-    cost = _by_cost(comparison)
+    by_cost, sums = _by_cost(comparison)
+    choice = by_cost if verdict.choice is None else verdict.choice
+    reasons = (*verdict.reasons, *sums, *_beyond_budget(choice, answers, comparison))
     if verdict.choice is not None:
-        beyond = _beyond_budget(verdict.choice, answers, comparison)
-        return Recommendation(
-            verdict.choice, Basis.QUESTIONS, (*verdict.reasons, *cost[1], *beyond)
-        )
-    basis = Basis.NOTHING if cost[0] is Choice.UNKNOWN else Basis.COST
-    left = _left(answers)
+        return Recommendation(choice, Basis.QUESTIONS, reasons, by_cost=by_cost)
+    basis = Basis.NOTHING if by_cost is Choice.UNKNOWN else Basis.COST
     warning = f"the questions do not decide yet: {OPTIONS[verdict.missing]} is not answered"
-    beyond = _beyond_budget(cost[0], answers, comparison)
-    reasons = (*verdict.reasons, *cost[1], *beyond, warning)
-    return Recommendation(cost[0], basis, reasons, left)
+    return Recommendation(choice, basis, (*reasons, warning), _left(answers), by_cost)
 
 
 def _ask(answers: Answers) -> _Verdict:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from aibox.tco.decision import Basis, Recommendation
+from aibox.tco.decision import Basis, Choice, Recommendation
 from aibox.tco.money import Currency, count, shown
 from aibox.tco.study import Cloud, Load, Own, Published, Study
 from aibox.tco.told import in_currency, periods
@@ -136,9 +136,12 @@ def _as_published(published: Published) -> Iterator[str]:
 
 
 def _recommended(found: Recommendation) -> Iterator[str]:
-    yield f"Recommendation: {found.choice.value}" + (
-        " (by cost; the questions may overrule it)" if found.basis is Basis.COST else ""
-    )
+    beside = ""
+    if found.basis is Basis.COST:
+        beside = " (by cost; the questions may overrule it)"
+    elif found.by_cost not in (found.choice, Choice.UNKNOWN):
+        beside = f" (by the questions; the cost alone says {found.by_cost.value})"
+    yield f"Recommendation: {found.choice.value}{beside}"
     for reason in found.reasons:
         yield f"  - {reason}"
     if found.open_questions:

@@ -121,6 +121,7 @@ def _recommendation(study: Study) -> dict[str, object]:
     return {
         "choice": found.choice.value,
         "basis": found.basis.value,
+        "by_cost": found.by_cost.value,
         "reasons": list(found.reasons),
         "open_questions": list(found.open_questions),
     }

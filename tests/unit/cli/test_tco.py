@@ -85,7 +85,11 @@ def test_json_has_what_others_build_on(types: Types) -> None:
 def test_answers_end_in_a_recommendation_with_reasons(types: Types) -> None:
     words = (*TYPED, "--sensitive-data", "yes", "--can-be-masked", "no")
     assert types("tco", *words, "--json").json["recommendation"]["choice"] == "on-premise"
-    assert "must not leave the house" in types("tco", *words).out
+    shown = types("tco", *words).out
+    assert "must not leave the house" in shown
+    assert "Recommendation: on-premise (by the questions; the cost alone says cloud)" in shown
+    agreed = types("tco", *TYPED, "--sensitive-data", "no").out
+    assert "Recommendation: cloud\n" in agreed
 
 
 def test_defaults_are_told(types: Types) -> None:
