@@ -22,7 +22,9 @@ _COLUMNS = (
 
 Concurrency = Annotated[
     str | None,
-    typer.Option("--concurrency", help="How many ask at once, as 1,4,16; default: 1 to 64."),
+    typer.Option(
+        "--concurrency", help="How many ask at once, as 1,4,16; default: 1 to 64, quick 1 and 4."
+    ),
 ]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Shorter texts and fewer requests, for a small box.")

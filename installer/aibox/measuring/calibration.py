@@ -94,7 +94,7 @@ def compare(
     `free` are the bytes that nobody holds of each GPU.
     """
     known = [one for one in free if one is not None]
-    memory = metrics.cache_bytes or given or _bytes(started.cache_gib)
+    memory = metrics.cache_bytes or _as_logged(started.cache_gib, given)
     held = None if memory is None else memory / GIB
     tokens = started.tokens or metrics.tokens
     predicted = _predicted(found, memory)
@@ -140,8 +140,13 @@ def _tokens_of(found: Answer, memory: int) -> int:
     return answers.capacity(found.pool, found.load, found.context, memory, engine).tokens
 
 
-def _bytes(gib: float | None) -> int | None:
-    return None if gib is None else int(gib * GIB)
+def _as_logged(gib: float | None, given: int | None) -> int | None:
+    """What the log says in bytes; where that is what was fixed, to the last of them."""
+    if gib is None:
+        return None
+    if given is not None and round(given / GIB, 2) == gib:
+        return given
+    return int(gib * GIB)
 
 
 def to_freeze(

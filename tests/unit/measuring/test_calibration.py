@@ -48,6 +48,18 @@ def test_without_a_computation_nothing_is_judged(
     assert all(row.within is None and row.low is None for row in rows)
 
 
+@pytest.mark.parametrize(
+    ("gib", "shown"), [(None, None), (1.0, 1.0), (40.01, 40.01), (40.0, 40 + 1 / (1 << 10))]
+)
+def test_what_a_profile_fixes_is_not_called_measured(
+    gib: float | None, shown: float | None
+) -> None:
+    given = (40 << 30) + (1 << 20)
+    row = calibration.compare(None, Started(cache_gib=gib), Metrics(), given)[1]
+    assert row.what == "memory for contexts, GiB a GPU"
+    assert row.measured == (None if shown is None else round(shown, 2))
+
+
 def test_an_engine_of_another_release_proposes_nothing() -> None:
     def asked(held: int | None) -> tuple[int | None, str]:
         return calibration.to_freeze(
