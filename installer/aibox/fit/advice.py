@@ -189,7 +189,11 @@ def _smaller_model(sources: Sources, found: Answer) -> Iterator[Change]:
     if fitting:
         best = max(fitting, key=_numbers)
         told = f"a smaller model of the same line: {best.subject.name}"
-        yield Change("smaller-model", told, f"--model {best.subject.name}")
+        option = f"--model {best.subject.name}"
+        if best.context < found.context:
+            told += f", which takes requests of at most {best.context:,} tokens"
+            option += f" --context {best.context}"
+        yield Change("smaller-model", told, option)
 
 
 def _try_model(sources: Sources, found: Answer, other: ModelEntry) -> Answer | None:

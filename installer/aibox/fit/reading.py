@@ -181,7 +181,8 @@ def _latent(text: Fields, hidden: int, heads: int) -> Layer:
     into = asked * (hidden + queries) if asked else hidden * queries
     out = rank * heads * (plain + values) + heads * values * hidden
     own = into + hidden * (rank + turned) + out
-    return Layer(Kind.LATENT, heads=1, width=rank + turned, numbers=own)
+    whole = hidden * ((asked or 0) + rank + turned)
+    return Layer(Kind.LATENT, heads=1, width=rank + turned, numbers=own, whole=whole)
 
 
 def _heads(text: Fields, hidden: int, heads: int) -> tuple[tuple[int, int], tuple[int, int]]:

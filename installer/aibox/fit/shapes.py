@@ -44,7 +44,8 @@ class State:
 class Layer:
     """One layer: what it keeps, with how many heads of which width (keys and values together).
 
-    `numbers` are those of its matrices that mix tokens (attention or recurrence).
+    `numbers` are those of its matrices that mix tokens (attention or recurrence), `whole` how many
+    of them every GPU holds however a model is cut.
     """
 
     kind: Kind | None
@@ -53,6 +54,7 @@ class Layer:
     window: int = 0
     state: State | None = None
     numbers: int = 0
+    whole: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from aibox.errors import BadUsage, Fault
 from aibox.fit import parameters
-from aibox.fit.blocks import Kind
+from aibox.fit.blocks import Kind, ceil_of
 from aibox.fit.caches import stages_of
 from aibox.fit.engine import Engine
-from aibox.fit.shapes import Shape
+from aibox.fit.shapes import Layer, Shape
+
+_PLAIN = (Kind.FULL, Kind.SLIDING, Kind.CHUNKED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,10 @@ def share_of_counted(shape: Shape, found: Weights) -> float:
 
 
 def per_gpu(shape: Shape, weights: Weights, engine: Engine) -> int:
-    """Bytes on the GPU that holds most: layers and tables are cut, heads that are few repeated."""
-    guessing = weights.drafts if engine.draft_method == "mtp" else 0
-    total = weights.total - weights.drafts
-    if is_wide(shape, weights):
-        total //= 2
+    """Bytes on the GPU that holds most: layers and tables are cut, but for what GPUs hold alike."""
+    narrow = 2 if is_wide(shape, weights) else 1
+    guessing = weights.drafts // narrow if engine.draft_method == "mtp" else 0
+    total = (weights.total - weights.drafts) // narrow
     table = parameters.words_bytes(shape)
     tables = min(total, table * (1 if shape.tied else 2))
     layer = (total - tables) / len(shape.layers)
@@ -68,32 +70,65 @@ def per_gpu(shape: Shape, weights: Weights, engine: Engine) -> int:
     if shape.tied and len(held) > 1:
         held[-1] += tables
     held[-1] += guessing
-    return int(max(held) / engine.tensor_parallel) + _repeated(shape, engine)
+    linear = parameters.count(shape).linear
+    each = (total - tables) / linear if linear else 0.0
+    return int(max(held) / engine.tensor_parallel) + _repeated(shape, engine, each)
+
+
+def _repeated(shape: Shape, engine: Engine, each: float) -> int:
+    """What GPUs hold alike, beyond the share of each; `each` is the bytes of a number.
+
+    A head of keys where there are more GPUs than heads, narrow matrices of latent attention
+    (`whole`), and what chooses experts, which stays in 16 bits.
+    """
+    cut, total = engine.tensor_parallel, 0.0
+    for layer in shape.layers:
+        total += layer.whole * (1 - 1 / cut) * each
+        if layer.kind in _PLAIN and layer.heads < cut:
+            total += shape.hidden * layer.width * (1 - layer.heads / cut) * each
+    if mixture := shape.experts:
+        chooses = mixture.count * shape.hidden * shape.number_bytes
+        total += mixture.layers * chooses * (1 - 1 / cut)
+    return int(total / engine.stages)
 
 
 def adapters(shape: Shape, engine: Engine) -> int:
-    """Bytes of LoRA slots on each GPU: the inner half is whole on every GPU, the outer half cut."""
+    """Bytes of LoRA slots on each GPU, for every matrix and table of words (vLLM's lora/layers).
+
+    Of each pair the half beside the side that is cut is cut with it, the other whole. Raises
+    `BadUsage` (`fit-adapters-not-modelled`) for layers that are no plain attention.
+    """
     if not engine.adapters:
         return 0
-    inner = outer = 0
-    for layer in shape.attends:
-        width, keys = shape.heads * shape.head_width, layer.heads * layer.width // 2
-        pairs = [(shape.hidden, width), (shape.hidden, keys), (shape.hidden, keys)]
-        pairs += [(width, shape.hidden)]
-        if shape.experts is None:
-            pairs += [(shape.hidden, shape.intermediate)] * 2
-            pairs += [(shape.intermediate, shape.hidden)]
-        inner += sum(into for into, _out in pairs)
-        outer += sum(out for _into, out in pairs)
+    if any(layer.kind not in _PLAIN for layer in shape.layers):
+        raise BadUsage(
+            "fit-adapters-not-modelled",
+            f"what LoRA slots of a {shape.architecture} take is not computed here",
+            hint="leave enable-lora out: ./aibox fit --model NAME --gpu GPU",
+            fault=Fault.US,
+        )
+    cut, mixture = engine.tensor_parallel, shape.experts
+    with_experts = mixture.layers if mixture else 0
+    numbers = sum(_pairs_of_attention(shape, layer, cut) for layer in shape.layers)
+    numbers += (len(shape.layers) - with_experts) * _pairs(shape.hidden, shape.intermediate // cut)
+    if mixture:
+        each = _pairs(shape.hidden, mixture.intermediate // cut)
+        shared = mixture.shared_intermediate
+        always = _pairs(shape.hidden, shared // cut) if shared else 0
+        chooses = shape.hidden + mixture.count
+        numbers += with_experts * (mixture.count * each + always + chooses)
+    tables = (1 if shape.tied else 2) * (shape.vocabulary + shape.hidden)
     slots = engine.adapters * engine.rank * shape.number_bytes
-    return slots * (inner + outer // engine.tensor_parallel)
+    return slots * (ceil_of(numbers, engine.stages) + tables)
 
 
-def _repeated(shape: Shape, engine: Engine) -> int:
-    """More GPUs than heads of keys: each holds one head, so some hold the same."""
-    number = 2 * shape.hidden * shape.head_width * shape.number_bytes
-    total = 0.0
-    for layer in shape.attends:
-        if layer.kind is not Kind.LATENT and layer.heads < engine.tensor_parallel:
-            total += number * (1 - layer.heads / engine.tensor_parallel)
-    return int(total / engine.stages)
+def _pairs(hidden: int, inner: int) -> int:
+    """Numbers a rank of a gate, a way in (both cut by what comes out) and a way out takes."""
+    return 2 * (hidden + inner) + inner + hidden
+
+
+def _pairs_of_attention(shape: Shape, layer: Layer, cut: int) -> int:
+    """As `_pairs`, of queries, keys, values and the way out."""
+    wide = shape.heads * layer.width // 2 // cut
+    keys = max(1, layer.heads // cut) * layer.width // 2
+    return 3 * shape.hidden + wide + 2 * keys + wide + shape.hidden

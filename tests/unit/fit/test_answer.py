@@ -221,17 +221,6 @@ def test_a_model_without_draft_layers_cannot_use_them() -> None:
     assert refused.value.reference == "fit-no-draft-layers"
 
 
-def test_slots_for_adapters_take_memory_by_their_rank() -> None:
-    none = ask("qwen3-8b", "l40s")
-    small = ask("qwen3-8b", "l40s", **dashed(enable_lora=True, max_loras=4, max_lora_rank=16))
-    large = ask("qwen3-8b", "l40s", **dashed(enable_lora=True, max_loras=4, max_lora_rank=64))
-    assert none.adapters_per_gpu == 0
-    assert large.adapters_per_gpu == 4 * small.adapters_per_gpu > 0
-    # Query, key, value, output, gate, up and down of 36 layers, 4 slots of rank 16 in 16 bits.
-    widths = 2 * 4096 + 2 * (4096 + 1024) + 2 * 4096 - 2 * 4096 + 2 * 4096 + 3 * (4096 + 12288)
-    assert small.adapters_per_gpu == 36 * 4 * 16 * 2 * widths
-
-
 def test_more_context_than_the_model_has_is_refused() -> None:
     with pytest.raises(BadUsage) as refused:
         ask("qwen3-8b", "l40s", adjust=Adjustment(context=1_000_000))

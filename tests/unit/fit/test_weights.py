@@ -12,7 +12,7 @@ import pytest
 
 from aibox import content
 from aibox.errors import BadUsage
-from aibox.fit import catalogue, files, question, weights
+from aibox.fit import catalogue, files, parameters, question, weights
 from aibox.fit.engine import Engine
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
@@ -223,3 +223,44 @@ def test_weights_in_32_bits_are_known_by_their_headers(tmp_path: Path) -> None:
     found = files.of_folder(tmp_path, PLAIN)
     assert found is not None
     assert found.wide is True
+
+
+def test_slots_for_adapters_are_those_of_every_matrix_and_table() -> None:
+    shape = shape_of("qwen3-8b")
+    slots = 4 * 16 * 2
+    # Query, key, value, output, gate, up and down of 36 layers, and two tables.
+    widths = 3 * 4096 + 4096 + 2 * 1024 + 4096 + 4096 + 2 * (4096 + 12288) + 12288 + 4096
+    tables = 2 * (151_936 + 4096)
+    one = weights.adapters(shape, Engine(adapters=4, rank=16))
+    assert one == slots * (36 * widths + tables)
+    # Cut in two, what is beside the uncut side of each matrix stays whole.
+    halves = 3 * 4096 + 2048 + 2 * 512 + 2048 + 4096 + 2 * (4096 + 6144) + 6144 + 4096
+    two = weights.adapters(shape, Engine(tensor_parallel=2, adapters=4, rank=16))
+    assert two == slots * (36 * halves + tables)
+    assert weights.adapters(shape, Engine(adapters=4, rank=64)) == 4 * one
+    assert weights.adapters(shape, Engine()) == 0
+
+
+def test_slots_for_adapters_of_a_mixture_are_those_of_every_expert() -> None:
+    shape = shape_of("qwen3-30b-a3b")
+    layer = 3 * 2048 + 4096 + 2 * 512 + 4096 + 2048 + 2048 + 128
+    layer += 128 * (2 * (2048 + 768) + 768 + 2048)
+    found = weights.adapters(shape, Engine(adapters=1, rank=16))
+    assert found == 16 * 2 * (48 * layer + 2 * (151_936 + 2048))
+
+
+def test_slots_for_adapters_that_nobody_modelled_are_unknown() -> None:
+    with pytest.raises(BadUsage) as refused:
+        weights.adapters(WITH_DRAFTS, Engine(adapters=1, rank=16))
+    assert refused.value.reference == "fit-adapters-not-modelled"
+
+
+def test_what_gpus_hold_alike_is_on_each_of_them() -> None:
+    shape = shape_of("a.x-k1")
+    found = Weights(parameters.bytes_of(shape, "none") or 0, "counted")
+    one, eight = (weights.per_gpu(shape, found, Engine(tensor_parallel=cut)) for cut in (1, 8))
+    assert shape.experts is not None
+    narrow = sum(layer.whole for layer in shape.layers)
+    chooses = shape.experts.layers * shape.experts.count * shape.hidden
+    assert eight - one // 8 == pytest.approx(2 * (narrow + chooses) * 7 / 8, rel=0.001)
+    assert narrow > 0
