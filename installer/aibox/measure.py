@@ -291,7 +291,8 @@ def standing(
         return ""
     held = read_calibration(store, service)
     if held is None:
-        return "none"
+        is_there = (store.layout.root / calibration_of(service)).exists()
+        return "stale: its file cannot be read" if is_there else "none"
     mine = basis.of_release(now.release, service, held.basis.hardware if found is None else found)
     other = calibration.stale(held, mine)
     return f"stale: {'; '.join(other)}" if other else f"valid, of {held.made:%Y-%m-%d}"

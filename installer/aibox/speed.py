@@ -97,6 +97,8 @@ def _before(store: Store, now: Current, release: str) -> tuple[Measured | None, 
         return None, "only engines of the kind vllm are measured"
     known = measure.read_results(store, release)
     if known is None:
+        if (store.layout.root / measure.results_of(release, CHAT)).exists():
+            return None, "what was measured of the release before cannot be read"
         return None, "the release before was not measured (aibox bench)"
     if known.basis.hardware != measure.hardware(now.release.serving[CHAT]):
         return None, "the release before was measured on other hardware"

@@ -127,6 +127,14 @@ def test_another_engine_model_hardware_or_argument_ends_a_calibration(box: Measu
     assert "NVIDIA H100" in finding.found
 
 
+def test_a_calibration_that_cannot_be_read_is_pointed_out(box: MeasuredBox) -> None:
+    box.serve(release())
+    path = measure.calibrate(box.place).path
+    path.write_bytes(path.read_bytes()[:100])
+    (finding,) = measure.examine(box.store, measure.require_current(box.store))
+    assert (finding.status, finding.found) == (Status.WARN, "stale: its file cannot be read")
+
+
 def test_a_box_without_a_calibration_has_no_fault(box: MeasuredBox) -> None:
     box.serve(release())
     now = measure.require_current(box.store)

@@ -276,6 +276,11 @@ def test_one_that_cannot_be_read_is_none(box: MeasuredBox) -> None:
     path.write_bytes(b"{")
     assert measure.read_results(box.store, box.store.release(1)) is None
     assert results.parse(b"{") is None
+    upgrade(box, asks("roll-back"))
+    assert box.store.current() == 2
+    assert verdict(box).throughput == (
+        "throughput not compared: what was measured of the release before cannot be read"
+    )
 
 
 def test_on_gpus_their_names_are_compared(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
