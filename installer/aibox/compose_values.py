@@ -127,7 +127,9 @@ def secrets_of(release: Release, site: Site, service: str) -> list[str]:
             if service not in one.asked_by
         }
         return [name for name in of_app if name not in others]
-    return of_app + ([prerequisites.SITE_ENGINE_KEY] if site.engine.api_key_file else [])
+    of_site = [prerequisites.SITE_ENGINE_KEY] if site.engine.api_key_file else []
+    of_site += [prerequisites.SITE_ENGINE_AUTHORITY] if site.engine.ca_file else []
+    return of_app + of_site
 
 
 def _secret_files(release: Release, site: Site) -> Iterator[tuple[str, str]]:
@@ -276,8 +278,14 @@ def vectors(release: Release, site: Site) -> dict[str, Any] | None:
 def answering(release: Release, site: Site) -> dict[str, Any]:
     """[engine] of rag.toml: what the site names, else the box's own model, else none."""
     if site.engine.kind == "openai":
-        key = f"/run/secrets/{prerequisites.SITE_ENGINE_KEY}" if site.engine.api_key_file else ""
-        return {**site.engine.model_dump(mode="json"), "api_key_file": key}
+        said = site.engine.model_dump(mode="json")
+        for field, name in (
+            ("api_key_file", prerequisites.SITE_ENGINE_KEY),
+            ("ca_file", prerequisites.SITE_ENGINE_AUTHORITY),
+        ):
+            if said.get(field):
+                said[field] = f"/run/secrets/{name}"
+        return said
     served = release.serving.get("chat")
     if served is None:
         return site.engine.model_dump(mode="json")

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from aibox import checks
 from aibox.box import gpu_evidence, gpus, host, stalls
+from aibox.box.http import check_authority
 from aibox.box.journal import Intent, Unreadable
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
@@ -72,8 +73,13 @@ def endpoint(site: Site) -> tuple[Finding, ...]:
     is_asked_here = not site.member or "app" in site.hosts[site.member].groups
     if site.engine.kind != "openai" or not is_asked_here:
         return ()
-    key = site.engine.api_key_file
-    return (_address(site.engine.url), *_cloud(site.engine.model), *([_key(key)] if key else []))
+    engine = site.engine
+    return (
+        _address(engine.url),
+        *_cloud(engine.model),
+        *([_key(engine.api_key_file)] if engine.api_key_file else []),
+        *([_authority(engine.ca_file)] if engine.ca_file else []),
+    )
 
 
 def _address(url: str) -> Finding:
@@ -83,8 +89,8 @@ def _address(url: str) -> Finding:
         status=Status.WARN if is_open else Status.OK,
         found=f"{url}, not encrypted" if is_open else url,
         expected="https, or this host: questions, passages and the key go there",
-        fix="give it a certificate, then: ./aibox install --engine-url https://HOST/v1 "
-        "--engine-model NAME",
+        fix="give it a certificate; where your own authority made it, name that as ca_file in the "
+        "site file, then: ./aibox install --inventory FILE",
     )
 
 
@@ -108,6 +114,17 @@ def _key(path: str) -> Finding:
         problem or path,
         "a file with the key, of mode 0600",
         f"write the key into it, then: chmod 600 {shlex.quote(path)}",
+    )
+
+
+def _authority(path: str) -> Finding:
+    problem = check_authority(Path(path))
+    return _finding(
+        "engine authority",
+        not problem,
+        problem or path,
+        "a file with certificates (PEM)",
+        "look at what it holds: openssl storeutl -noout -text -certs " + shlex.quote(path),
     )
 
 

@@ -100,8 +100,9 @@ def of_host(site: Site, name: str) -> Site:
     elif not site.container.names:
         named = site.container.model_dump() | {"names": (site.hosts[name].address,)}
         changes["container"] = Container.model_validate(named)
-    if "app" not in groups and site.engine.api_key_file:
-        changes["engine"] = Engine.model_validate(site.engine.model_dump() | {"api_key_file": ""})
+    if "app" not in groups and (site.engine.api_key_file or site.engine.ca_file):
+        without = {"api_key_file": "", "ca_file": ""}
+        changes["engine"] = Engine.model_validate(site.engine.model_dump() | without)
     return site.model_copy(update={**changes, "hosts": hosts, "member": name})
 
 

@@ -38,6 +38,8 @@ AUTHORITY_OF_GATEWAY = "gateway/pki/authorities/local/root.crt"
 
 QDRANT_KEY = "qdrant-api-key"
 SITE_ENGINE_KEY = "site-engine-api-key"
+SITE_ENGINE_AUTHORITY = "site-engine-ca"
+"""No secret, and handed to the application as one: it is the site's, and nobody else asks there."""
 
 
 class Folder(Model):
@@ -154,7 +156,10 @@ def _copies(site: Site) -> list[Copy]:
             (site.container.key_file, KEY),
         ):
             found.append(Copy(source=source, path=path, user="gateway"))
-    if site.engine.api_key_file:
-        target = path_of_secret("app", SITE_ENGINE_KEY)
-        found.append(Copy(source=site.engine.api_key_file, path=target, user="app"))
+    for source, name in (
+        (site.engine.api_key_file, SITE_ENGINE_KEY),
+        (site.engine.ca_file, SITE_ENGINE_AUTHORITY),
+    ):
+        if source:
+            found.append(Copy(source=source, path=path_of_secret("app", name), user="app"))
     return found

@@ -70,19 +70,26 @@ EndpointUrl = Annotated[str, AfterValidator(_is_endpoint)]
 
 
 class Engine(Model):
-    """Who writes answers: quotes (`extractive`), or any OpenAI-compatible endpoint (`openai`)."""
+    """Who writes answers: quotes (`extractive`), or any OpenAI-compatible endpoint (`openai`).
+
+    `ca_file` (PEM) has the authority of the endpoint's certificate, where it is the site's own.
+    """
 
     kind: Literal["extractive", "openai"] = "extractive"
     url: EndpointUrl = ""
     model: str = ""
     api_key_file: AbsolutePath = ""
+    ca_file: Annotated[AbsolutePath, Field(exclude_if=lambda path: not path)] = ""
 
     @model_validator(mode="after")
     def _openai_needs_url_and_model(self) -> Engine:
         if self.kind == "openai" and not (self.url and self.model):
             raise ValueError("an openai engine needs both url and model")
-        if self.kind == "extractive" and (self.url or self.model or self.api_key_file):
-            raise ValueError('url, model and api_key_file need kind = "openai"')
+        given = (self.url, self.model, self.api_key_file, self.ca_file)
+        if self.kind == "extractive" and any(given):
+            raise ValueError('url, model, api_key_file and ca_file need kind = "openai"')
+        if self.ca_file and not self.url.startswith("https:"):
+            raise ValueError("ca_file needs a url with https")
         return self
 
 

@@ -13,6 +13,7 @@ from aibox.preflight import Status
 from aibox.record import Action, Entry, Result
 from aibox.site import Engine, Host, Site
 from aibox.verdict import CaseResult, Verdict
+from certificates import Authority
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -64,6 +65,18 @@ def test_a_key_that_cannot_be_read_keeps_a_release_from_being_installed(tmp_path
     assert found.fix.endswith(f"chmod 600 {key}")
     key.chmod(0o600)
     assert [one.status for one in endpoint(site(url, key))] == [Status.OK, Status.OK]
+
+
+def test_an_authority_that_is_none_keeps_a_release_from_being_installed(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    elsewhere = site("https://models.example.org/v1").engine
+    for path, status in (
+        (authority.file, Status.OK),
+        (tmp_path / "none.pem", Status.VETO),
+        (Path(__file__), Status.VETO),
+    ):
+        named = Site(engine=elsewhere.model_copy(update={"ca_file": str(path)}))
+        assert {one.check: one.status for one in endpoint(named)}["engine authority"] is status
 
 
 @pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "kimi-k2:cloud"])

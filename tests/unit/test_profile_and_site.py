@@ -81,6 +81,12 @@ HOST = 'version = 1\n[hosts.a]\naddress = "192.0.2.1"\ngroups = ["gpu"]\n'
         ('version = 1\n[engine]\nurl = "http://x/v1"', "engine"),
         ('version = 1\n[engine]\nkind = "openai"\nmodel = "m"\nurl = "file:///x"', "engine.url"),
         ('version = 1\n[engine]\napi_key = "s3cret"', "engine.api_key"),
+        ('version = 1\n[engine]\nca_file = "/ca.pem"', "ca_file need kind"),
+        (
+            'version = 1\n[engine]\nkind = "openai"\nmodel = "m"\nurl = "http://x"\n'
+            'ca_file = "/ca.pem"',
+            "needs a url with https",
+        ),
         ("version = 1\n[container]\nport = 0", "container.port"),
         ('version = 1\n[container]\naddress = "box.example"', "container.address"),
         ('version = 1\n[container]\nnames = ["Box.example"]', "container.names[0]"),

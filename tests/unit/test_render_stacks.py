@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,6 +274,16 @@ def test_an_endpoint_of_the_site_opens_a_way_for_who_asks_it_and_nobody_else() -
     made = stacks.rendered(stacks.release(without, EMBEDDED), site)
     services = yaml.safe_load(made.files["config/compose.yaml"])["services"]
     assert services["ingest"]["networks"] == ["inside", "elsewhere"]
+
+
+def test_the_authority_of_an_endpoint_is_handed_to_who_asks_it() -> None:
+    named = {"url": "https://192.0.2.7/v1", "model": "m", "ca_file": "/etc/ca.pem"}
+    site = Site(engine=Engine(kind="openai", **named))
+    made = stacks.rendered(site=site)
+    read = Config.model_validate(tomllib.loads(made.files["config/rag.toml"].decode()))
+    assert read.engine.ca_file == Path("/run/secrets/site-engine-ca")
+    assert "app.site-engine-ca" in compose(site=site)["secrets"]
+    assert "ca_file" not in Site().model_dump_json()
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,15 @@ def _trusting(tls: Tls | None) -> ssl.SSLContext:
     return context
 
 
+def check_authority(path: Path) -> str:
+    """Why `path` holds no certificates (PEM) that could vouch, or an empty string."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+    return ""
+
+
 def _loopback(host: str) -> str:
     """The address in the form a URL takes it; raises `BadUsage` for any other host."""
     try:

@@ -23,6 +23,12 @@ from aibox.site import check_secret_file
 
 BYTES = 32
 LONGEST_COPY = 1024 * 1024
+NO_SECRETS = (
+    prerequisites.CERTIFICATE,
+    prerequisites.path_of_secret("app", prerequisites.SITE_ENGINE_AUTHORITY),
+)
+"""Copies whose sources others may read."""
+
 _SECRET = re.compile(rb"[0-9a-f]{%d}\n?" % (2 * BYTES))
 
 
@@ -77,7 +83,7 @@ def copy(filesystem: Filesystem, root: Path, wanted: Copy, users: Mapping[str, i
     """
     source = Path(wanted.source)
     data = _site_file(source)
-    is_secret = wanted.path != prerequisites.CERTIFICATE
+    is_secret = wanted.path not in NO_SECRETS
     if is_secret and (problem := check_secret_file(source)):
         raise Failed(
             "site-secret-open",

@@ -16,6 +16,7 @@ from aibox.prerequisites import (
     AUTHORITY,
     CERTIFICATE,
     KEY,
+    SITE_ENGINE_AUTHORITY,
     SITE_TLS,
     Copy,
     Folder,
@@ -148,6 +149,17 @@ def test_files_of_the_site_are_copied_for_their_reader(tmp_path: Path) -> None:
     with pytest.raises(Failed) as caught:
         provide(root, wanted)
     assert caught.value.reference == "site-file-unreadable"
+
+
+def test_who_vouches_for_an_endpoint_is_no_secret_and_is_copied(tmp_path: Path) -> None:
+    root, authority = tmp_path / "box", tmp_path / "ca.pem"
+    root.mkdir()
+    authority.write_text("certificate")
+    authority.chmod(0o644)
+    target = path_of_secret("app", SITE_ENGINE_AUTHORITY)
+    copies = (Copy(source=str(authority), path=target, user="gateway"),)
+    assert target in provide(root, make(copies=copies))
+    assert owner(root / target) == (OTHER, 0o600)
 
 
 def test_the_authority_of_the_gateway_is_found_under_one_name(tmp_path: Path) -> None:

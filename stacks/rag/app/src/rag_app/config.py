@@ -157,7 +157,8 @@ class Prompts(_Section):
 class Engine(_Section):
     """Who writes the answer. `api_key_file` names a file; the key is never in this one.
 
-    It has mode 0600, or is a secret that a container was given (`rag_app.key_file`).
+    It has mode 0600, or is a secret that a container was given (`rag_app.key_file`). `ca_file` is
+    as that of the vectors.
 
     `in_box` says that the endpoint is a part of this box: users are then not told that their
     questions leave it.
@@ -167,6 +168,7 @@ class Engine(_Section):
     url: str = ""
     model: str = ""
     api_key_file: Path | None = None
+    ca_file: Path | None = None
     timeout_s: float = 60.0
     in_box: bool = False
 

@@ -14,6 +14,7 @@ from async_helpers import collected, run
 from loopback import serving
 from starlette.types import Receive, Scope, Send
 
+from certificates import Authority
 from rag_app.config import Engine
 from rag_app.conversation import Turn
 from rag_app.engines import openai
@@ -245,6 +246,29 @@ def test_a_proxy_of_the_environment_is_not_used(
             connections=1,
         )
         assert run(collected(engine.stream("Why?", [make_passage(1)], "en"))) == ["yes"]
+
+
+def answered(folder: Path, url: str, ca_file: Path | None) -> str:
+    """What is answered over TLS, or the sentence about why not."""
+    config = make_config(folder)
+    settings = Engine(kind="openai", url=f"{url}/v1", model="m", ca_file=ca_file)
+    prompts = load(config.prompts)
+    engine = OpenAIEngine(settings, config.tuning, prompts, connections=1)
+    try:
+        return str(run(collected(engine.stream("Why?", [make_passage(1)], "en")))[0])
+    except EngineFailed as failed:
+        return str(failed)
+
+
+def test_an_endpoint_is_believed_by_the_authority_of_the_site_alone(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    authority, other = Authority(tmp_path), Authority(tmp_path / "other", "another authority")
+    with serving(one_word, certificate=authority.vouches_for("localhost")) as url:
+        assert answered(tmp_path, url, authority.file) == "yes"
+        for stranger in (other.file, None):
+            assert "nobody who is trusted here" in answered(tmp_path, url, stranger)
+    with pytest.raises(ConfigError, match=r"engine\.ca_file"):
+        answered(tmp_path, url, tmp_path / "none.pem")
 
 
 def test_an_engine_without_url_is_a_wrong_setting(tmp_path: Path) -> None:

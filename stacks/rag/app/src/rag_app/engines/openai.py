@@ -7,6 +7,7 @@ the reader of the answer: it names no key and no header.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -16,6 +17,7 @@ from pathlib import Path
 import httpx
 import orjson
 
+from rag_app.authority import trusting
 from rag_app.config import Engine, Tuning
 from rag_app.conversation import Turn
 from rag_app.errors import ConfigError, EngineBusy, EngineFailed
@@ -123,6 +125,7 @@ class OpenAIEngine:
                 max_connections=connections,
                 max_keepalive_connections=min(connections, KEPT_CONNECTIONS),
             ),
+            verify=_authority(settings.ca_file),
             # No proxy and no key out of the environment: what rag.toml says is all that counts.
             trust_env=False,
             follow_redirects=False,
@@ -225,6 +228,8 @@ class OpenAIEngine:
         return f"The language model refused with HTTP {status}."
 
     def _sentence(self, error: httpx.HTTPError) -> str:
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            return "The language model's certificate is vouched for by nobody who is trusted here."
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
             return "The language model cannot be reached."
         if isinstance(error, httpx.PoolTimeout):
@@ -236,6 +241,10 @@ class OpenAIEngine:
 
 def _connect_timeout_s(settings: Engine) -> float:
     return IN_BOX_CONNECT_TIMEOUT_S if settings.in_box else CONNECT_TIMEOUT_S
+
+
+def _authority(ca_file: Path | None) -> ssl.SSLContext | bool:
+    return trusting(ca_file, "engine.ca_file") if ca_file else True
 
 
 def _silent(seconds: float) -> str:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
+from rag_app.authority import trusting
 from rag_app.config import Vectors
-from rag_app.errors import ConfigError, VectorsUnreachable
+from rag_app.errors import VectorsUnreachable
 from rag_app.key_file import read_key
 from rag_app.vectors.connections import Connections, to_host
 from rag_app.vectors.qdrant import wire
@@ -91,7 +90,8 @@ class AsyncTransport:
 
     def __init__(self, config: Vectors, deadline_s: float) -> None:
         parts = urlsplit(config.url)
-        secured = _trusted(config.ca_file) if parts.scheme == "https" else None
+        is_https = parts.scheme == "https"
+        secured = trusting(config.ca_file, "vectors.ca_file") if is_https else None
         port = parts.port or (443 if secured else 80)
         dial = to_host(parts.hostname or "", port, secured)
         self._connections = Connections(
@@ -129,18 +129,11 @@ def _client(config: Vectors) -> httpx.Client:
     return httpx.Client(
         base_url=config.url,
         headers=_headers(config),
-        verify=_trusted(config.ca_file) if config.ca_file else True,
+        verify=trusting(config.ca_file, "vectors.ca_file") if config.ca_file else True,
         # No proxy out of the environment: what rag.toml says is all that counts.
         trust_env=False,
         follow_redirects=False,
     )
-
-
-def _trusted(ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=ca_file and str(ca_file))
-    except OSError as error:
-        raise ConfigError(f"vectors.ca_file: {ca_file}: cannot be read as certificates") from error
 
 
 def _read(read: Reader, response: httpx.Response) -> Any:
