@@ -105,6 +105,58 @@ def test_pieces_and_usage_arrive_in_order(tmp_path: Path) -> None:
     assert ask(tmp_path, endpoint) == ["Because ", "so", Usage(12, 3)]
 
 
+# Recorded from llama-server 11669; and what Ollama's middleware writes (openai.ToChunk).
+LLAMA_STREAM = b"""\
+data: {"choices":[{"finish_reason":null,"index":0,"delta":{"role":"assistant","content":null}}]}
+
+data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"Y"}}],"model":"m"}
+
+: ping
+
+data: {"choices":[{"finish_reason":null,"index":0,"delta":{"content":"es"}}],"model":"m"}
+
+data: {"choices":[{"finish_reason":"length","index":0,"delta":{}}],"model":"m"}
+
+data: {"choices":[],"usage":{"completion_tokens":2,"prompt_tokens":4,"total_tokens":6,\
+"prompt_tokens_details":{"cached_tokens":3}},"timings":{"cache_n":3,"prompt_ms":120.503}}
+
+data: [DONE]
+
+"""
+OLLAMA_STREAM = b"""\
+data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"","reasoning":"Hm."},\
+"finish_reason":null}],"system_fingerprint":"fp_ollama"}
+
+data: {"choices":[{"index":0,"delta":{"role":"assistant","content":"Yes"},"finish_reason":null}]}
+
+data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}]}
+
+data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":2,"total_tokens":6}}
+
+data: [DONE]
+
+"""
+# Broken off in the middle: Ollama just ends, older llama-servers write an event of their own.
+BROKEN_STREAM = OLLAMA_STREAM.partition(b'data: {"choices":[],"usage"')[0].replace(
+    b'"stop"', b"null"
+)
+
+
+@pytest.mark.parametrize("stream", [LLAMA_STREAM, OLLAMA_STREAM])
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_the_streams_of_real_endpoints_are_read(
+    tmp_path: Path, stream: bytes, ending: bytes
+) -> None:
+    found = ask(tmp_path, EndpointDouble(stream.replace(b"\n", ending)))
+    assert found == ["Yes", Usage(4, 2)]
+
+
+@pytest.mark.parametrize("last", [b"", b'error: {"code":500,"message":"x"}\n\n'])
+def test_a_stream_that_ends_without_an_end_is_no_answer(tmp_path: Path, last: bytes) -> None:
+    with pytest.raises(EngineFailed, match="broke off"):
+        ask(tmp_path, EndpointDouble(BROKEN_STREAM, last))
+
+
 def test_events_may_be_cut_anywhere(tmp_path: Path) -> None:
     stream = delta("Because ") + delta("그래서") + DONE
     endpoint = EndpointDouble(*(stream[i : i + 7] for i in range(0, len(stream), 7)))
