@@ -5,9 +5,9 @@ a key, and tells its counters; so one health question, one admission and one app
 of them. What differs is how it is started, which is here.
 
 vLLM's flags are those of 0.32, llama-server's those of builds 11434 to 11669 (its `--help`), NIM's
-what its makers publish of 2.0 to 2.1.6 for models from a local folder, served by vLLM
+what its makers publish of 2.0.2 to 2.1.6, which has vLLM 0.32, for models from a local folder
 (docs.nvidia.com/nim, "Model-Free NIM", "CLI Reference", "Architecture" and "Air-Gap Deployment": no
-key of theirs is given where there is no network).
+key of theirs is given where there is no network). Before 2.0.2 its vLLM had no shutdown-timeout.
 """
 
 from __future__ import annotations
