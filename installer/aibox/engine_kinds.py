@@ -24,18 +24,17 @@ Command = Callable[[Mapping[str, Any]], list[str]]
 # over how many GPUs), needs a network, or runs code that came with a model: `trust-remote-code`,
 # `middleware`, `tool-parser-plugin` and the like.
 _VLLM = """
-    async-scheduling attention-backend block-size chat-template-content-format compilation-config
-    config-format convert cpu-offload-gb cudagraph-capture-sizes
+    async-scheduling attention-backend block-size chat-template-content-format
+    compilation-config config-format convert cpu-offload-gb cudagraph-capture-sizes
     default-chat-template-kwargs distributed-executor-backend dtype enable-auto-tool-choice
     enable-chunked-prefill enable-expert-parallel enable-prefix-caching enforce-eager
     generation-config gpu-memory-utilization kv-cache-dtype kv-cache-memory-bytes
     limit-mm-per-prompt load-format long-prefill-token-threshold max-cudagraph-capture-size
-    max-logprobs max-long-partial-prefills max-model-len max-num-batched-tokens
-    max-num-partial-prefills max-num-queued-reqs max-num-queued-tokens max-num-seqs
-    mm-processor-kwargs model-impl optimization-level override-generation-config performance-mode
-    pipeline-parallel-size pooler-config quantization reasoning-parser rope-scaling rope-theta
+    max-logprobs max-model-len max-num-batched-tokens max-num-queued-reqs max-num-queued-tokens
+    max-num-seqs mm-processor-kwargs model-impl optimization-level override-generation-config
+    performance-mode pipeline-parallel-size pooler-config quantization reasoning-parser
     safetensors-load-strategy scheduling-policy seed shutdown-timeout speculative-config
-    stream-interval structured-outputs-config swap-space tokenizer-mode tool-call-parser
+    stream-interval structured-outputs-config tokenizer-mode tool-call-parser
 """
 _LLAMA = """
     batch-size cache-ram cache-reuse cache-type-k cache-type-v chat-template-kwargs ctx-size

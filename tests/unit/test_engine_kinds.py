@@ -98,6 +98,13 @@ def test_lists_and_switches_are_written_as_each_engine_reads_them() -> None:
     assert "--no-enable-prefix-caching" in chat["command"]
 
 
+def test_what_is_false_is_said_to_vllm_and_not_left_to_it() -> None:
+    _, _, rendered = made(stacks.CHAT + "enable-prefix-caching = false\nasync-scheduling = true\n")
+    read = yaml.safe_load(rendered.files["config/chat.serve.yaml"])
+    assert (read["no-enable-prefix-caching"], read["async-scheduling"]) == (True, True)
+    assert "enable-prefix-caching" not in read
+
+
 def test_nim_serves_weights_of_the_release_and_gets_no_key_of_its_makers() -> None:
     _, chat, _ = made(NIM, stacks.HARDWARE)
     assert chat["command"] == [
