@@ -222,14 +222,21 @@ def _or(typed: T | None, default: T) -> T:
 
 def _defaults(options: Options, wish: Wish | None) -> tuple[str, ...]:
     """What was not typed and has a value all the same."""
-    told = [f"model {MODEL} (--model)"] if options.cloud.model is None else []
-    if options.cloud.growth is None:
-        told.append("a usage that does not grow (--growth)")
+    cloud, own = options.cloud, options.own
+    told = {
+        f"model {MODEL} (--model)": cloud.model,
+        "a usage that does not grow (--growth)": cloud.growth,
+        f"{study.YEARS} years (--years)": cloud.years,
+    }
     if wish is not None:
-        if options.own.server is None:
-            told.append(f"server {SERVER} (--server)")
-        told.append("the servers carry the load of every year; see what fits with ./aibox fit")
-    return tuple(told)
+        spread = f"the purchase spread over {study.DEPRECIATION_MONTHS} months"
+        told |= {
+            f"server {SERVER} (--server)": own.server,
+            "one server (--servers)": own.servers,
+            f"{spread} (--depreciation-months)": own.depreciation_months,
+            "the servers carry the load of every year; see what fits with ./aibox fit": None,
+        }
+    return tuple(sentence for sentence, typed in told.items() if typed is None)
 
 
 def _measured() -> Measured:

@@ -96,6 +96,11 @@ def test_defaults_are_told(types: Types) -> None:
     shown = types("tco", *TYPED).out
     assert "assumed: model gpt-4o (--model)" in shown
     assert "assumed: 22 days a month" in shown
+    assert "assumed: 3 years (--years)" in shown
+    assert "assumed: one server (--servers)" in shown
+    assert "assumed: the purchase spread over 36 months (--depreciation-months)" in shown
+    typed = ("--years", "3", "--servers", "1", "--depreciation-months", "36", "--growth", "0")
+    assert types("tco", *TYPED, *typed).out.count("assumed: ") == shown.count("assumed: ") - 4
     assert "not counted: prompt overhead" in shown
 
 
