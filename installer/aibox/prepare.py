@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -334,12 +335,18 @@ def _engine(wish: Wish) -> Engine:
     if wish.engine_url == "none":
         return Engine()
     key = str(wish.engine_key_file.absolute()) if wish.engine_key_file else ""
-    problem = sites.check_secret_file(Path(key)) if key else ""
-    if problem or not wish.engine_model:
+    if key and (problem := sites.check_secret_file(Path(key))):
+        raise BadUsage(
+            "engine-key-unusable",
+            problem,
+            hint=f"write the key into it, then: chmod 600 {shlex.quote(key)}",
+            fault=Fault.YOU,
+        )
+    if not wish.engine_model:
         raise BadUsage(
             "engine-incomplete",
-            problem or "an engine URL needs the model's name at that endpoint",
-            hint="for example: ./aibox install --engine-url URL --engine-model NAME",
+            "an engine URL needs the model's name at that endpoint",
+            hint="see which models it has: curl --silent URL/models",
             fault=Fault.YOU,
         )
     return sites.make_engine(wish.engine_url or "", wish.engine_model, key)

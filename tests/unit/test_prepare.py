@@ -15,7 +15,7 @@ from aibox.bundle.layout import MANIFEST
 from aibox.content import Content
 from aibox.errors import AiboxError, BadUsage, ExitCode, Fault
 from aibox.fit import loadable
-from aibox.prepare import Prepared, Wish, launcher, prepare
+from aibox.prepare import Prepared, Wish, launcher, prepare, site_of
 from aibox.profile_choice import ProfileMissing
 from aibox.release import Release
 from small_bundle import Parts, Supplier
@@ -186,3 +186,36 @@ def test_a_program_that_is_no_checkout_starts_what_it_installs_by_its_link(
     assert launcher(unpacked.place, None) == place / "programs/abc/aibox"
     (place / "programs/abc/program.txt").touch()
     assert launcher(unpacked.place, None) == site.root / "bin/aibox"
+
+
+# -- a language model elsewhere -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "reference", "hint"),
+    [
+        ({"engine_model": None}, "engine-incomplete", "curl --silent URL/models"),
+        ({"engine_key_file": Path("/none")}, "engine-key-unusable", "chmod 600 /none"),
+        ({"engine_url": "http://x/v1/models"}, "engine-invalid", "--engine-model NAME"),
+        ({"engine_url": None}, "engine-url-missing", "--engine-model NAME"),
+    ],
+)
+def test_options_of_an_engine_that_do_not_do_are_refused_with_what_to_type(
+    changes: dict[str, object], reference: str, hint: str
+) -> None:
+    wish = replace(Wish(engine_url="http://x/v1", engine_model="m"), **changes)
+    with pytest.raises(BadUsage) as caught:
+        site_of(wish, None)
+    assert (caught.value.reference, caught.value.fault) == (reference, Fault.YOU)
+    assert caught.value.hint.endswith(hint)
+
+
+def test_the_options_of_an_engine_make_it(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("k")
+    key.chmod(0o600)
+    wish = Wish(engine_url="http://x/v1", engine_model="m", engine_key_file=key)
+    made = site_of(wish, None).engine
+    assert (made.kind, made.url, made.model) == ("openai", "http://x/v1", "m")
+    assert made.api_key_file == str(key)
+    assert site_of(Wish(engine_url="none"), None).engine.kind == "extractive"
