@@ -86,7 +86,7 @@ class _Index:
             metadata, names = table.get("metadata") or {}, table.get("weight_map") or {}
             total, files = metadata.get("total_size"), frozenset(names.values())
         except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
-            raise _invalid(path, f"is no index ({type(error).__name__})") from error
+            raise _invalid(path, f"is no index: {_reason(error)}") from error
         if not all(isinstance(name, str) and Path(name).name == name for name in files):
             raise _invalid(path, "names files that are not in its folder")
         if total is None and "total_size" not in metadata:
@@ -147,17 +147,17 @@ def _of_header(path: Path) -> list[_Tensor]:
     try:
         with path.open("rb") as file:
             return list(_tensors(file))
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _invalid(path, f"has no readable header ({type(error).__name__})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _invalid(path, f"has no header that can be read: {_reason(error)}") from error
 
 
 def _tensors(file: BinaryIO) -> Iterator[_Tensor]:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= _HEADER_LIMIT:
-        raise ValueError("length of header")
+        raise _Absurd("it says that it has a length no header has")
     table = json.loads(file.read(length), parse_constant=fields.no_number)
     if not isinstance(table, dict):
-        raise ValueError("kind of header")
+        raise _Absurd("it is no table of tensors")
     last = total = 0
     for name, tensor in table.items():
         if name != "__metadata__":
@@ -165,14 +165,28 @@ def _tensors(file: BinaryIO) -> Iterator[_Tensor]:
             last, total = max(last, end), total + end - start
             yield _Tensor(name, end - start, tensor.get("dtype") == "F32")
     if total != last:
-        raise ValueError("tensors overlap or leave gaps")
+        raise _Absurd("its tensors overlap or leave gaps")
 
 
 def _offsets(tensor: dict[str, Any]) -> tuple[int, int]:
     start, end = tensor["data_offsets"]
     if type(start) is not int or type(end) is not int or not 0 <= start <= end <= MOST_BYTES:
-        raise ValueError("offsets of a tensor")
+        raise _Absurd("a tensor lies where none can")
     return start, end
+
+
+class _Absurd(ValueError):
+    """A header that is JSON and cannot be; its text says why."""
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    if isinstance(error, _Absurd):
+        return str(error)
+    if isinstance(error, ValueError | RecursionError):
+        return "it is no JSON, or cut off"
+    return "it says something other than it must"
 
 
 def _invalid(path: Path, told: str) -> BadUsage:

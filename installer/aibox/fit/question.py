@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -242,9 +243,14 @@ def _room(engine: Engine, cards: Cards, neighbours: Sequence[Neighbour]) -> floa
 
 
 def _is_folder(name: str) -> bool:
+    return _is_there(name) and (Path(name) / CONFIG).is_file()
+
+
+def _is_there(name: str) -> bool:
+    """Whether a folder has this name, and may be looked into."""
     try:
-        return (Path(name) / CONFIG).is_file()
-    except OSError:  # a name that no file can have, or a folder that is not ours to look into
+        return bool(name) and Path(name).is_dir() and os.access(name, os.R_OK | os.X_OK)
+    except (OSError, ValueError):  # a name that no folder can have
         return False
 
 
@@ -347,7 +353,7 @@ def _unknown(sources: Sources, name: str) -> BadUsage:
     names, short = [entry.name for entry in sources.catalogue.models], name[:_LONGEST]
     close = difflib.get_close_matches(short.lower(), names, n=3, cutoff=0.5)
     told = f"; did you mean {' or '.join(close)}?" if close else ""
-    if short.lower().endswith(".gguf"):
+    if short.lower().endswith(".gguf") or (_is_there(name) and any(Path(name).glob("*.gguf"))):
         told = "; files of GGUF are not for this engine, but for llama.cpp and Ollama"
     return BadUsage(
         "fit-model-unknown",

@@ -92,6 +92,12 @@ def test_the_memory_that_is_told_adds_up(types: Types) -> None:
     assert gib("weights") + at_most + gib("left for contexts") == pytest.approx(share, abs=0.2)
 
 
+def test_a_folder_of_gguf_is_told_where_it_belongs(types: Types, place: Path) -> None:
+    (place / "model-Q4_K_M.gguf").write_bytes(b"GGUF")
+    ended = types("fit", "--model", place, "--gpu", "l40s")
+    assert (ended.code, "llama.cpp" in ended.err) == (2, True)
+
+
 def test_what_lacks_is_said_to_whoever_decides(types: Types) -> None:
     told = types("fit", "--model", "qwen3-32b", "--gpu", "rtx4090").out
     assert "in short, at worst: lacks" in told
