@@ -149,6 +149,8 @@ def _speculation(read: _Arguments) -> dict[str, Any]:
 def _adapters(read: _Arguments) -> dict[str, Any]:
     slots, rank = read.number("max-loras"), read.one_of("max-lora-rank", _RANKS)
     if not read.flag("enable-lora", default=False):
+        if slots or rank:
+            raise _wrong("enable-lora", None, "true where slots for adapters are asked for")
         return {}
     return {"adapters": slots or 1, "rank": rank or 16}
 

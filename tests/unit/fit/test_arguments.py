@@ -51,6 +51,7 @@ def engine(arguments: Mapping[str, object]) -> Engine:
         {"dtype": ["half"]},
         {"enable-lora": True, "max-lora-rank": 7},
         {"enable-lora": True, "max-lora-rank": True},
+        {"max-loras": 4},
         {"speculative-config": "mtp"},
         {"speculative-config": []},
         {"speculative-config": {"num_speculative_tokens": 3}},
