@@ -54,10 +54,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A dotted line across the whole drawing, at `value` of the axis, with its label."""
+    """A dotted line across the whole drawing, at `value` of the axis, with its label.
+
+    The label of a mark of the y axis stands where the line ends, or where it begins (`first`).
+    """
 
     value: float
     label: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +222,8 @@ def _marks(chart: Chart, frame: _Frame) -> Iterator[str]:
         y = frame.y(mark.value)
         yield _stroke("mark", (frame.left, y), (frame.right, y))
         below = y - frame.top < _ROW
-        yield _label(frame.right - 6, y + (16 if below else -6), mark.label, anchor="end")
+        x, anchor = (frame.left + 6, "start") if mark.first else (frame.right - 6, "end")
+        yield _label(x, y + (16 if below else -6), mark.label, anchor=anchor)
 
 
 def _lines(chart: Chart, frame: _Frame) -> Iterator[str]:

@@ -83,6 +83,16 @@ def test_a_mark_beyond_the_lines_is_inside_the_drawing() -> None:
     assert 0 < float(mark.get("y1", "-1")) < chart.HEIGHT
 
 
+def test_a_mark_can_be_told_where_its_line_begins() -> None:
+    def place(first: bool) -> str | None:
+        mark = Mark(1, "asked for", first=first)
+        drawn = read(chart.draw(of(STRAIGHT, y=Axis("requests", marks=[mark]))))
+        found = next(one for one in drawn.iter(f"{SVG}text") if one.text == "asked for")
+        return found.get("text-anchor")
+
+    assert (place(True), place(False)) == ("start", "end")
+
+
 def test_lines_differ_without_colour() -> None:
     six = [Line(str(number), [(0, number), (1, number)]) for number in range(6)]
     lines = read(chart.draw(of(*six))).iter(f"{SVG}polyline")

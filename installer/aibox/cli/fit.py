@@ -199,7 +199,7 @@ def _draw(answers: dict[str, Answer], path: Path) -> None:
     if drawn is None:
         raise Failed(
             "fit-nothing-to-draw",
-            "no request fits, so there is nothing to draw; the same without --chart says why",
+            "there are no requests of several lengths to draw; the same without --chart says why",
             hint="for example: ./aibox fit --model qwen3-8b --gpu l40s",
             fault=Fault.YOU,
         )

@@ -329,7 +329,7 @@ def _size(pin: ModelPin) -> int:
 
 def _catalogued(entry: ModelEntry) -> Weights | None:
     fact = entry.weights_bytes
-    return Weights(fact.value, f"the catalogue ({fact.source})") if fact else None
+    return Weights(fact.value, f"the catalogue: {fact.source}") if fact else None
 
 
 def _refuse_what_cannot_load(

@@ -89,12 +89,14 @@ def verdict(found: Answer) -> str:
 
 
 def lacking(found: Answer) -> str:
-    """What each GPU lacks for what was asked, at worst; "" where nothing lacks."""
-    return (
-        ""
-        if found.fits or found.margin >= 0
-        else f"lacks {_gib(-found.margin)} of each GPU for what was asked"
-    )
+    """What memory lacks for what was asked, at worst; "" where memory is not what lacks."""
+    if found.fits or found.obstacles or found.margin >= 0:
+        return ""
+    return f"{_gib(-found.margin)}{_of_each(found)} lack for what was asked"
+
+
+def _of_each(found: Answer) -> str:
+    return "" if found.ask.cards.compute is None else " of each GPU"
 
 
 def lines(found: Answer, advice: Sequence[Change], *, service: str = "") -> Iterator[str]:
@@ -146,7 +148,8 @@ def _memory(found: Answer) -> Iterator[str]:
     cards = found.ask.cards
     engine, total = found.ask.engine, cards.memory_mib / 1024
     share = "" if engine.cache_memory else _of_share(found)
-    yield f"  memory of each, as reported: {total:,.1f} GiB{share}"
+    whose = "that it may use" if cards.compute is None else "of each GPU, as reported"
+    yield f"  memory {whose}: {total:,.1f} GiB{share}"
     yield f"    weights {_gib(found.weights_per_gpu)} ({found.subject.weights.source})"
     if found.adapters_per_gpu:
         yield f"    LoRA slots {_gib(found.adapters_per_gpu)}"
@@ -170,10 +173,11 @@ def _of_share(found: Answer) -> str:
 
 def _requests(found: Answer) -> Iterator[str]:
     if not found.pool.groups:
-        yield "  it keeps no contexts: requests only wait for one another"
+        yield "  it keeps no contexts: more or longer requests take no more memory, only time"
         return
     if found.bytes_per_token:
-        yield f"  a token of context takes {found.bytes_per_token:,} bytes on all GPUs together"
+        where = " on all GPUs together" if found.ask.cards.count > 1 else ""
+        yield f"  a token of context takes {found.bytes_per_token:,} bytes{where}"
     asked = f"; asked for are {found.ask.concurrency}" if found.ask.concurrency else ""
     full = _span(admitted(found.low, found.ask.engine), admitted(found.high, found.ask.engine))
     if not found.high.blocks:
@@ -182,20 +186,24 @@ def _requests(found: Answer) -> Iterator[str]:
     for tokens, low, high in found.at_lengths[:-1]:
         yield f"    of {tokens:,} tokens: {_span(low, high)}"
     if found.fits and found.ask.concurrency:
-        yield f"  in reserve beyond those, at worst: {_gib(max(0, found.margin))} of each GPU"
+        yield f"  in reserve beyond those, at worst: {_gib(max(0, found.margin))}{_of_each(found)}"
 
 
 def drawing(found: Answer) -> str | None:
     """An SVG of requests at once against their length; None where there is nothing to draw."""
-    if not found.pool.groups or not found.high.blocks:
-        return None
     lengths = _lengths(found.context)
+    if found.obstacles or not found.pool.groups or not found.high.blocks or len(lengths) < 2:
+        return None
+    known = [("at worst", found.low), ("at best", found.high)]
+    if found.low == found.high:
+        known = [("requests at once", found.low)]
     drawn = [
         Line(name, [(length, _at(found, capacity, length)) for length in lengths])
-        for name, capacity in (("at worst", found.low), ("at best", found.high))
+        for name, capacity in known
         if capacity.blocks
     ]
-    marks = (Mark(found.ask.concurrency, "asked for"),) if found.ask.concurrency else ()
+    many = found.ask.concurrency
+    marks = (Mark(many, f"asked for: {many:,}", first=True),) if many else ()
     title = f"{found.subject.name} on {found.ask.cards.told}"
     return chart.draw(
         Chart(
@@ -213,7 +221,7 @@ def _at(found: Answer, capacity: Capacity, tokens: int) -> float:
 
 
 def _lengths(context: int) -> list[int]:
-    first = min(256, context)
+    first = min(256, max(1, context // 8))
     ratio = (context / first) ** (1 / (_POINTS - 1))
     return sorted({round(first * ratio**step) for step in range(_POINTS)})
 
