@@ -50,6 +50,7 @@ def _changes(sources: Sources, found: Answer) -> Iterator[Change]:
     yield from _more_at_once(found)
     yield from _fewer_at_once(found)
     yield from _narrower_cache(found)
+    yield from _plain_cache(found)
     yield from _shorter(found)
     yield from _other_weights(sources, found)
     yield from _more_gpus(found)
@@ -94,6 +95,16 @@ def _narrower_cache(found: Answer) -> Iterator[Change]:
     if _with(found, cache_dtype="fp8").fits:
         told = "keep contexts in FP8: half the memory, and answers to check in Korean"
         yield Change("fp8-cache", told, "--set kv-cache-dtype=fp8")
+
+
+def _plain_cache(found: Answer) -> Iterator[Change]:
+    """Contexts in 16 bits, where no kernel of the engine reads them in fewer."""
+    compute = found.ask.cards.compute
+    if not found.obstacles or compute is None or found.ask.engine.cache_dtype == "auto":
+        return
+    plain = formats.plain_cache(compute)
+    if _with(found, cache_dtype=plain).fits:
+        yield Change("plain-cache", "keep contexts in 16 bits", f"--set kv-cache-dtype={plain}")
 
 
 def _shorter(found: Answer) -> Iterator[Change]:

@@ -184,7 +184,7 @@ def _on_cards(shape: Shape, ask: Ask) -> tuple[tuple[str, ...], tuple[str, ...]]
         cut = (*cut, f"{told}, which the engine refuses")
     if compute is None:
         return cut, ()
-    if refused := tuple(formats.obstacles(shape, compute, ask.engine.dtype)):
+    if refused := tuple(formats.obstacles(shape, ask.engine, compute)):
         return (*cut, *refused), ()
     return cut, tuple(formats.notes(shape, ask.engine, compute))
 

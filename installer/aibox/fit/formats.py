@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aibox.fit.blocks import Kind
 from aibox.fit.engine import Engine
 from aibox.fit.shapes import Shape
 from aibox.hardware import NATIVE_FROM, Quantisation
@@ -30,12 +31,16 @@ _NAMES = {
     "compressed-tensors": Quantisation.COMPRESSED_TENSORS,
 }
 _OUTSIDE = ("bitsandbytes", "gguf")
+_FLASHINFER_WIDTHS = (64, 128, 256, 512)
+_NOT_FLASHINFER = ("GptOss", "Gemma3ForConditional", "Gemma4ForConditional")
+"""Classes with attention sinks, or that read a picture both ways: other kernels take them."""
 _NOT_IN_HALF = ("Gemma2", "Gemma3")
 """Classes that the engine does not compute in float16 (vLLM's config/model.py)."""
 
 
-def obstacles(shape: Shape, compute: tuple[int, int], dtype: str) -> Iterator[str]:
+def obstacles(shape: Shape, engine: Engine, compute: tuple[int, int]) -> Iterator[str]:
     """Why the engine would refuse this model on a card of this compute capability."""
+    dtype = engine.dtype
     told = _told(compute)
     if compute < IMAGE_FROM:
         yield f"the engine's image is for compute capability 7.5 and more; this card has {told}"
@@ -49,6 +54,11 @@ def obstacles(shape: Shape, compute: tuple[int, int], dtype: str) -> Iterator[st
     least = _ACCEPTED_FROM.get(method)
     if least is not None and compute < least:
         yield f"the engine takes {method} from compute capability {_told(least)}; this is {told}"
+    if _keeps_fp8(shape, engine) and not _reads_fp8(shape, compute):
+        yield (
+            "no attention kernel of the engine that takes this model keeps contexts in FP8 on "
+            f"compute capability {told}; with kv-cache-dtype={plain_cache(compute)} it starts"
+        )
 
 
 def computes_in_half(shape: Shape) -> bool:
@@ -78,15 +88,35 @@ def notes(shape: Shape, engine: Engine, compute: tuple[int, int]) -> Iterator[st
         )
     if method and method not in _ACCEPTED_FROM:
         yield f"whether this card takes weights in {method} is not known here"
-    if engine.cache_dtype.startswith("fp8") or (
-        engine.cache_dtype == "auto" and shape.cache_dtype == "fp8"
-    ):
+    if _keeps_fp8(shape, engine):
         yield from _cache_notes(compute)
+
+
+def plain_cache(compute: tuple[int, int]) -> str:
+    """The format of contexts in 16 bits that a card takes."""
+    return "float16" if compute < BFLOAT16_FROM else "bfloat16"
 
 
 def stores_fp8(compute: tuple[int, int]) -> bool:
     """Whether a context in 8 bits is worth proposing on a card."""
     return compute >= BFLOAT16_FROM
+
+
+def _keeps_fp8(shape: Shape, engine: Engine) -> bool:
+    wanted = engine.cache_dtype if engine.cache_dtype != "auto" else shape.cache_dtype
+    return bool(shape.attends) and wanted.startswith("fp8")
+
+
+def _reads_fp8(shape: Shape, compute: tuple[int, int]) -> bool:
+    """Whether some attention kernel reads contexts in FP8: below 8.9 only FlashInfer's does."""
+    if compute >= NATIVE_FROM[Quantisation.FP8]:
+        return True
+    plain = all(
+        layer.kind is not Kind.LATENT and layer.width // 2 in _FLASHINFER_WIDTHS
+        for layer in shape.attends
+    )
+    other = shape.architecture.startswith(_NOT_FLASHINFER)
+    return compute >= BFLOAT16_FROM and plain and not other
 
 
 def _cache_notes(compute: tuple[int, int]) -> Iterator[str]:

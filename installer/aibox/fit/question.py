@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aibox.engine_kinds import KindName
 from aibox.errors import BadUsage, Fault
 from aibox.fit import answer as answers
 from aibox.fit import cards as gpus
@@ -161,6 +162,14 @@ def _engine(arguments: dict[str, object], cards: Cards, tensor_parallel: int) ->
 def _ask_of(
     sources: Sources, profile: Profile, item: Serving, adjust: Adjustment
 ) -> tuple[Subject, Ask]:
+    if item.kind is KindName.LLAMA:
+        raise BadUsage(
+            "fit-engine-not-modelled",
+            f"the profile {profile.name!r} serves {item.model} with llama.cpp, and only what vLLM "
+            "takes is computed here",
+            hint="see what the box took once it runs: ./aibox status",
+            fault=Fault.US,
+        )
     if told := sorted(dict(adjust.arguments).keys() & {STAGES, CUT}):
         raise BadUsage(
             "fit-cut-of-profile",

@@ -8,8 +8,9 @@ import pytest
 
 from aibox import content
 from aibox import profile as profiles
+from aibox.engine_kinds import KindName
 from aibox.errors import BadUsage
-from aibox.fit import cards, catalogue, question
+from aibox.fit import advice, cards, catalogue, question
 from aibox.fit.answer import Answer
 from aibox.fit.engine import Engine, from_arguments
 from aibox.fit.question import Adjustment, Sources
@@ -164,3 +165,46 @@ def test_layers_that_guess_do_so_once_each_where_nobody_says_how_often() -> None
     plain = ask("qwen3.6-27b-fp8", "h100", speculative_config={"method": "mtp"})
     said = {"method": "mtp", "num_speculative_tokens": 1}
     assert plain.low == ask("qwen3.6-27b-fp8", "h100", speculative_config=said).low
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "starts"),
+    [
+        ("qwen3-8b", "t4", False),
+        ("qwen3-8b", "a100-sxm4-80", True),
+        ("qwen3-8b", "l40s", True),
+        # Attention sinks, pictures read both ways, and latent attention have no kernel for it.
+        ("gpt-oss-20b", "a100-sxm4-80", False),
+        ("gpt-oss-20b", "h100-sxm5-80", True),
+        ("gemma-3-27b-it", "a6000", False),
+        ("gemma-3-27b-it", "l40s", True),
+        ("kanana-2-30b-a3b-instruct-2601", "a100-sxm4-80", False),
+    ],
+)
+def test_contexts_in_fp8_need_a_kernel_that_reads_them(model: str, gpu: str, starts: bool) -> None:
+    found = ask(model, gpu, kv_cache_dtype="fp8", max_model_len=1024)
+    assert any("no attention kernel" in one for one in found.obstacles) is not starts
+
+
+def test_contexts_in_fp8_are_not_advised_where_no_kernel_reads_them() -> None:
+    on = cards.cards(CATALOGUE, ["a100-sxm4-80"], 1, None)
+    asked = Adjustment(context=32768, concurrency=100, arguments=(("max-num-seqs", 128),))
+    found = question.of_model(SOURCES, "gpt-oss-20b", on, asked)
+    assert not found.fits
+    assert "fp8-cache" not in {one.kind for one in advice.changes(SOURCES, found)}
+
+
+def test_contexts_in_sixteen_bits_are_advised_where_fp8_has_no_kernel() -> None:
+    found = ask("gpt-oss-20b", "a100-sxm4-80", kv_cache_dtype="fp8", max_model_len=8192)
+    (plain,) = [one for one in advice.changes(SOURCES, found) if one.kind == "plain-cache"]
+    assert plain.option == "--set kv-cache-dtype=bfloat16"
+    assert ask("gpt-oss-20b", "a100-sxm4-80", kv_cache_dtype="bfloat16", max_model_len=8192).fits
+
+
+def test_an_engine_that_nobody_modelled_is_not_computed_as_if_it_were_vllm() -> None:
+    shipped = profiles.load(CONTENT.profiles, "cpu")
+    chat = shipped.serving["chat"].model_copy(update={"kind": KindName.LLAMA})
+    with pytest.raises(BadUsage) as refused:
+        other = shipped.model_copy(update={"serving": {"chat": chat}})
+        question.of_profile(SOURCES, other, Adjustment())
+    assert refused.value.reference == "fit-engine-not-modelled"
