@@ -29,7 +29,7 @@ def _obstacles(shape: Shape, engine: Engine) -> Iterator[str]:
         yield f"{cut} GPUs do not divide the {shape.heads} heads of attention"
     yield from _heads_of_keys(shape, cut)
     yield from _states(shape, cut)
-    yield from _blocks(shape, cut)
+    yield from _widths(shape, cut)
     if engine.stages > len(shape.layers):
         yield f"{engine.stages} stages are more than the {len(shape.layers)} layers"
 
@@ -51,17 +51,16 @@ def _states(shape: Shape, cut: int) -> Iterator[str]:
         yield f"{cut} GPUs do not divide the {state.groups} groups of the recurrent layers"
 
 
-def _blocks(shape: Shape, cut: int) -> Iterator[str]:
-    """Weights quantised in blocks: a GPU takes whole ones."""
-    if shape.quantised is None or shape.quantised.block is None:
-        return
-    step = shape.quantised.block[1]
-    widths = {"intermediate width": shape.intermediate}
+def _widths(shape: Shape, cut: int) -> Iterator[str]:
+    """Inner widths; of weights quantised in blocks, a GPU takes whole ones."""
+    block = shape.quantised.block if shape.quantised else None
+    what, width = "intermediate width", shape.intermediate
     if shape.experts is not None:
-        widths = {"width of experts": shape.experts.intermediate}
-    for what, width in widths.items():
-        if cut > 1 and (width % cut or width // cut % step):
-            yield (
-                f"cut over {cut} GPUs the {what} of {width} is {width / cut:g}, "
-                f"no multiple of the {step} that are quantised together"
-            )
+        what, width = "width of experts", shape.experts.intermediate
+    if width % cut:
+        yield f"{cut} GPUs do not divide the {what} of {width}"
+    elif block is not None and cut > 1 and width // cut % block[1]:
+        yield (
+            f"cut over {cut} GPUs the {what} of {width} is {width // cut}, "
+            f"no multiple of the {block[1]} that are quantised together"
+        )

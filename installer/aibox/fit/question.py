@@ -16,7 +16,7 @@ from aibox.fit import cards as gpus
 from aibox.fit import fields, files, loadable, overhead, parallel, reading, weights
 from aibox.fit.answer import Answer, Ask, Neighbour, Subject
 from aibox.fit.cards import Cards
-from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry
+from aibox.fit.catalogue import ArchitectureEntry, Catalogue, ModelEntry, Use
 from aibox.fit.engine import CUT, GIB, MIB, STAGES, Engine, cut_in, from_arguments
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
@@ -231,7 +231,16 @@ def _taking(name: str, subject: Subject, ask: Ask) -> Neighbour:
 
 def _beside(sources: Sources, name: str, cards: Cards) -> Neighbour:
     """An embedder or reranker on the same cards, with room for one long text."""
-    subject = known(sources, name).subject
+    asked = known(sources, name)
+    if asked.entry is not None and asked.entry.use is Use.CHAT:
+        raise BadUsage(
+            "fit-beside-writes",
+            f"{asked.entry.name} writes, and what runs beside a model here is an embedder or a "
+            "reranker: two that write share a card by what a profile freezes",
+            hint="for example: ./aibox fit --model qwen3-32b-awq --gpu l40s --beside bge-m3",
+            fault=Fault.YOU,
+        )
+    subject = asked.subject
     engine = Engine(batched_tokens=_POOLED_TOKENS, sequences=32)
     found = answers.answer(subject, Ask(replace(cards, count=1), engine))
     tokens = min(_POOLED_TOKENS, subject.shape.longest)

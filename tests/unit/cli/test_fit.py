@@ -194,6 +194,8 @@ def test_a_chart_that_cannot_be_written_is_said(types: Types, place: Path) -> No
         (("--profile", "a100x2", "--memory-mib", "40000"), "fit-usage"),
         (("--profile", "a100x2", "--set", "tensor-parallel-size=1"), "fit-cut-of-profile"),
         (("--list", "--model", "qwen3-8b"), "fit-usage"),
+        (("--model", "qwen3-8b", "--gpu", "l40s", "--beside", "qwen3-4b"), "fit-beside-writes"),
+        (("--model", "qwen3-8b", "--gpu", "l40s", "--beside", "bge-m4"), "fit-model-unknown"),
         (("--model", "qwen3-8b", "--gpu", "l40s", "--chart", "fit.png"), "fit-chart-format"),
         (("--model", "qwen3-8b", "--gpu", "l40s", "--set", "max-num-sequences=8"), "fit-usage"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from aibox import content
 from aibox import profile as profiles
 from aibox.engine_kinds import KindName
 from aibox.errors import BadUsage
-from aibox.fit import advice, cards, catalogue, question
+from aibox.fit import advice, cards, catalogue, parallel, question
 from aibox.fit.answer import Answer
 from aibox.fit.engine import Engine, from_arguments
 from aibox.fit.question import Adjustment, Sources
@@ -115,6 +116,13 @@ def test_gpus_that_the_arguments_do_not_use_or_do_not_have_contradict_them(
     with pytest.raises(BadUsage) as refused:
         ask("qwen3-8b", "l40s", count, **arguments)
     assert refused.value.reference == "fit-cut-contradictory"
+
+
+def test_a_width_that_gpus_do_not_divide_is_said() -> None:
+    even, cut = ask("qwen3-8b", "l40s").subject.shape, Engine(tensor_parallel=2)
+    assert not parallel.obstacles(even, cut)
+    told = parallel.obstacles(replace(even, intermediate=even.intermediate + 1), cut)
+    assert any("do not divide the intermediate width" in one for one in told)
 
 
 def test_how_a_profile_is_cut_is_its_own() -> None:
