@@ -13,7 +13,8 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -107,32 +108,27 @@ def test_an_engine_that_is_full_says_so_to_the_application_and_is_left_alone(
     headers = {"Authorization": f"Bearer {KEY}"}
 
     async def work() -> int:
-        async with httpx.AsyncClient(
-            base_url=engine.address(), headers=headers, trust_env=False, timeout=120
-        ) as client:
-            under_way = [
-                asyncio.ensure_future(client.post("/v1/completions", json=wanted))
-                for _ in range(MOST)
-            ]
-            await _refused(engine.address(), tmp_path, under_way)
+        async with AsyncExitStack() as open_until_the_end:
+            client = await open_until_the_end.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=engine.address(), headers=headers, trust_env=False, timeout=120
+                )
+            )
+            under_way = []
+            for _ in range(MOST):
+                answer = client.stream("POST", "/v1/completions", json={**wanted, "stream": True})
+                lines = (await open_until_the_end.enter_async_context(answer)).aiter_lines()
+                assert "text" in await anext(lines), "it is written, so it has its place"
+                under_way.append(lines)
+            with pytest.raises(EngineBusy):
+                await _asked(engine.address(), tmp_path)
             check = await asyncio.to_thread(engine.asks)
-            assert [(await one).status_code for one in under_way] == [200] * MOST
+            for lines in under_way:
+                assert "data: [DONE]" in [line async for line in lines]
             assert await _asked(engine.address(), tmp_path) == hand_made_model.ANSWER
             return check.returncode
 
     assert asyncio.run(work()) == 0
-
-
-async def _refused(
-    address: str, folder: Path, under_way: Sequence[asyncio.Future[httpx.Response]]
-) -> None:
-    """Asks until there is no place left; the requests that take all of them are on their way."""
-    while not any(one.done() for one in under_way):
-        try:
-            await _asked(address, folder)
-        except EngineBusy:
-            return
-    pytest.fail(f"never full: {[one.done() for one in under_way]}")
 
 
 async def _asked(address: str, folder: Path) -> str:

@@ -27,14 +27,27 @@ _COMMAND = re.compile(r"\./aibox(?! (lock|bundle build|trust (init|rotate|revoke
 
 def data(value: object) -> None:
     """One JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
-    sys.stdout.flush()
+    _write(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 def text(line: str = "") -> None:
     """A line of data for people, on stdout."""
-    sys.stdout.write(as_typed(line) + "\n")
-    sys.stdout.flush()
+    _write(as_typed(line))
+
+
+def _write(told: str) -> None:
+    try:
+        sys.stdout.write(told + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Failed(
+            "output-not-written",
+            f"what the command has to say cannot be written where it goes: {error.strerror}",
+            hint="make room there, or send it elsewhere; see the room with: df -h .",
+            fault=Fault.YOU,
+        ) from error
 
 
 def note(line: str) -> None:
@@ -57,7 +70,8 @@ def error(failure: AiboxError, as_json: bool) -> None:
     note(str(failure))
     if as_json:
         told = failure.as_json()
-        data({**told, "hint": as_typed(failure.hint)})
+        with suppress(Failed):  # Where even that cannot be written, the note has said it.
+            data({**told, "hint": as_typed(failure.hint)})
 
 
 def end_with(failure: AiboxError) -> NoReturn:
@@ -103,8 +117,8 @@ def interrupted() -> AiboxError:
     return Failed(
         "interrupted",
         "the command was interrupted",
-        hint="the same command goes on; if it was changing a box, what was half done is undone or "
-        "finished by: ./aibox recover",
+        hint="give the same command again; if it was changing a box, what was half done is undone "
+        "or finished by: ./aibox recover",
         fault=Fault.YOU,
     )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 import time
 
 import pytest
 
 from aibox.cli import show
+from aibox.errors import Failed
 from aibox.progress import Meter, Progress
 
 
@@ -28,6 +32,25 @@ def test_silence_is_filled_within_five_seconds(
 def test_a_table_lines_its_columns_up(capsys: pytest.CaptureFixture[str]) -> None:
     show.table([{"name": "a", "state": "ready"}, {"name": "long", "state": "x"}], ("name", "state"))
     assert capsys.readouterr().out == "name  state\na     ready\nlong  x\n"
+
+
+class FullDisk(io.StringIO):
+    """A double of an output that a full disk is behind."""
+
+    def write(self, _text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_behind_the_output_is_no_bug_of_ours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", FullDisk())
+    for tell in (lambda: show.data({}), lambda: show.text("x")):
+        with pytest.raises(Failed) as caught:
+            tell()
+    show.error(caught.value, as_json=True)
+    assert "error[output-not-written]" in capsys.readouterr().err
+    assert caught.value.hint.endswith("df -h .")
 
 
 def test_a_transfer_tells_bytes_rate_and_time_left() -> None:
