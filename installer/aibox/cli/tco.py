@@ -15,10 +15,9 @@ from aibox import content
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.errors import AiboxError, BadUsage, Fault
-from aibox.tco import asked as asking
-from aibox.tco import drawing, measured, scenarios, study, text, told
+from aibox.tco import assumptions, drawing, json_report, measured, scenarios, study, text_report
 from aibox.tco import prices as pricing
-from aibox.tco.asked import Asked
+from aibox.tco.assumptions import Asked
 from aibox.tco.decision import Answers
 from aibox.tco.measured import Measured
 from aibox.tco.money import Currency, within
@@ -138,9 +137,9 @@ def tco(
     if chart:
         _draw(found, currency, chart)
     if as_json:
-        show.data(told.as_json(found, currency))
+        show.data(json_report.as_json(found, currency))
     else:
-        for line in text.lines(found, currency):
+        for line in text_report.lines(found, currency):
             show.text(line)
     _say_how_old(options.prices, path, own=prices is not None)
 
@@ -179,7 +178,7 @@ def _of_scenario(name: str, options: Options) -> Study:
 def _of_own_numbers(options: Options) -> Study:
     asked = options.asked
     counted = _measured() if asked.needs_measuring else None
-    workload, assumed = asking.workload(asked, counted or Measured())
+    workload, assumed = assumptions.workload(asked, counted or Measured())
     wish = _wish(options)
     question = _question("Cloud against on premises", workload, options, wish)
     found = study.of_workload(question, options.prices, options.answers)

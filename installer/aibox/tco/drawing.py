@@ -7,10 +7,10 @@ from decimal import Decimal
 from aibox import chart
 from aibox.chart import Axis, Chart, Line, Mark
 from aibox.tco.comparison import Comparison
+from aibox.tco.json_report import in_currency
 from aibox.tco.money import Currency
 from aibox.tco.premises import Premises
 from aibox.tco.study import Study
-from aibox.tco.told import in_currency
 
 
 def svg(study: Study, currency: Currency) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from aibox.tco.decision import Basis, Choice, Recommendation
+from aibox.tco.json_report import in_currency, periods
 from aibox.tco.money import Currency, count, shown
 from aibox.tco.study import Cloud, Load, Own, Published, Study
-from aibox.tco.told import in_currency, periods
 
 _COLUMN = 17
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from aibox.errors import BadUsage
-from aibox.tco import asked, measured
-from aibox.tco.asked import Asked
+from aibox.tco import assumptions, measured
+from aibox.tco.assumptions import Asked
 from aibox.tco.measured import Measured
 
 DAY = 86_400
@@ -32,12 +32,12 @@ def usage(**changes: Any) -> Mapping[str, Any]:
 
 def refusal(typed: Asked, known: Measured | None = None) -> BadUsage:
     with pytest.raises(BadUsage) as refused:
-        asked.workload(typed, known or Measured())
+        assumptions.workload(typed, known or Measured())
     return refused.value
 
 
 def test_typed_numbers_are_taken() -> None:
-    found, assumed = asked.workload(TYPED, Measured())
+    found, assumed = assumptions.workload(TYPED, Measured())
     assert (found.requests_per_day, found.tokens_in, found.tokens_out) == (5000, 800, 400)
     assert assumed == ("22 days a month (--days-per-month)",)
     assert not TYPED.needs_measuring
@@ -45,7 +45,7 @@ def test_typed_numbers_are_taken() -> None:
 
 def test_what_the_box_measured_fills_in_and_is_told() -> None:
     known = measured.read(usage())
-    found, assumed = asked.workload(Asked(), known)
+    found, assumed = assumptions.workload(Asked(), known)
     assert (found.tokens_in, found.tokens_out) == (2000, 300)
     assert (found.requests_per_day, found.days_per_month) == (300, 30)
     assert sum("measured here" in sentence for sentence in assumed) == 3
@@ -58,7 +58,7 @@ def test_requests_are_those_that_the_language_model_answered_where_that_is_count
 
 def test_typed_numbers_go_before_measured_ones() -> None:
     known = measured.read(usage())
-    found, assumed = asked.workload(TYPED, known)
+    found, assumed = assumptions.workload(TYPED, known)
     assert (found.requests_per_day, found.tokens_in) == (5000, 800)
     assert not any("measured" in sentence for sentence in assumed)
 
