@@ -177,7 +177,7 @@ def bench(
     """Measure a running engine at these concurrencies, and keep the result with its release.
 
     Without any they are the usual ones that it takes. The box goes on answering meanwhile, slower.
-    Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
+    Cut short, it keeps what was measured until then, where nothing else that holds is known. Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
     `bench-…`, and what Docker raises).
     """
     with _holding(place, service) as (store, now):
@@ -185,7 +185,15 @@ def bench(
         most = most_at_once(now.release, service)
         at_once = concurrencies or load.concurrencies(most, quick=quick)
         asked = load.loads(shapes, at_once, quick=quick)
-        return keep(store, now, measure(place, now.release, asked, "bench", service), service)
+        found: list[Measured] = []
+        try:
+            found.extend(_each(place, now.release, asked, "bench", service))
+        except BaseException:
+            if found and results_that_hold(store, now.release, service) is None:
+                keep(store, now, tuple(found), service)
+                place.say("bench", f"kept: {len(found)} of {len(asked)} loads")
+            raise
+        return keep(store, now, tuple(found), service)
 
 
 def context_of(release: Release, service: str = CHAT) -> int | None:
@@ -207,11 +215,15 @@ def measure(
     place: Workplace, release: Release, asked: Sequence[Load], step: str, service: str = CHAT
 ) -> tuple[Measured, ...]:
     """Put these loads on an engine, one after the other; raises as `bench`."""
+    return tuple(_each(place, release, asked, step, service))
+
+
+def _each(
+    place: Workplace, release: Release, asked: Sequence[Load], step: str, service: str
+) -> Iterator[Measured]:
     engine, model = container(service), basis.serving_of(release, service).model
-    return tuple(
-        _measured(place, engine, model, one, f"{step} {number}/{len(asked)}")
-        for number, one in enumerate(asked, start=1)
-    )
+    for number, one in enumerate(asked, start=1):
+        yield _measured(place, engine, model, one, f"{step} {number}/{len(asked)}")
 
 
 def _measured(

@@ -274,3 +274,15 @@ def test_a_client_that_fails_keeps_the_result_of_before(box: MeasuredBox) -> Non
     with pytest.raises(Failed) as caught:
         measure.bench(box.place, [1], quick=True)
     assert caught.value.reference == "bench-too-slow"
+
+
+def test_a_measurement_that_is_cut_short_keeps_its_first_loads(box: MeasuredBox) -> None:
+    box.serve(release())
+    box.docker.ends = [0, 1]
+    with pytest.raises(Failed, match="exit code 1"):
+        measure.bench(box.place, [1], quick=True)
+    now = measure.require_current(box.store)
+    kept = measure.results_that_hold(box.store, now.release)
+    assert kept is not None
+    assert [one.load.concurrency for one in kept.measured] == [1]
+    assert "[bench] kept: 1 of 2 loads" in box.said

@@ -140,7 +140,7 @@ def _other_weights(sources: Sources, found: Answer) -> Iterator[Change]:
     for other in kin:
         if (tried := _try_model(sources, found, other)) and _smaller(tried, found) and tried.fits:
             told = f"take the same model in fewer bits: {other.repository or other.name}"
-            yield Change("quantised-weights", told, f"--model {other.name}")
+            yield Change("quantised-weights", told, _asking_for(tried, found))
     if kin or found.subject.shape.quantised is not None:
         return
     for form, name in _FORMS.items():
@@ -200,11 +200,17 @@ def _smaller_model(sources: Sources, found: Answer) -> Iterator[Change]:
     if fitting:
         best = max(fitting, key=_numbers)
         told = f"a smaller model of the same line: {best.subject.name}"
-        option = f"--model {best.subject.name}"
         if best.context < found.context:
             told += f", which takes requests of at most {best.context:,} tokens"
-            option += f" --context {best.context}"
-        yield Change("smaller-model", told, option)
+        yield Change("smaller-model", told, _asking_for(best, found))
+
+
+def _asking_for(other: Answer, found: Answer) -> str:
+    """How another model is asked for, with the context that was computed where it is not its own."""
+    option = f"--model {other.subject.name}"
+    if other.context in (found.ask.engine.context, other.subject.shape.untold):
+        return option
+    return f"{option} --context {other.context}"
 
 
 def _try_model(sources: Sources, found: Answer, other: ModelEntry) -> Answer | None:

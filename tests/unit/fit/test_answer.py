@@ -391,6 +391,16 @@ def test_each_advice_makes_it_fit() -> None:
         assert ask(told[kind].split()[1], "a100-sxm4-80", adjust=full).fits
 
 
+def test_another_model_is_advised_with_the_context_that_was_computed() -> None:
+    asked = Adjustment(concurrency=8)
+    found = ask("qwen3-32b-awq", "a6000", 2, adjust=asked)
+    _, model, _, context = changes(found)["smaller-model"].split()
+    assert int(context) == found.context
+    assert ask(model, "a6000", 2, adjust=replace(asked, context=int(context))).fits
+    shorter = changes(ask("a.x-k1", "l40s", adjust=Adjustment(context=32768)))["smaller-model"]
+    assert shorter == "--model a.x-4.0-light --context 16384"
+
+
 def test_a_context_in_fp8_is_advised_where_it_is_enough() -> None:
     found = ask("qwen3-8b", "rtx4090", adjust=Adjustment(context=32768))
     assert not found.fits
