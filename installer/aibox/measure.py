@@ -177,7 +177,8 @@ def bench(
     """Measure a running engine at these concurrencies, and keep the result with its release.
 
     Without any they are the usual ones that it takes. The box goes on answering meanwhile, slower.
-    Cut short, it keeps what was measured until then, where nothing else that holds is known. Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
+    Cut short, it keeps what was measured until then, where nothing else that holds is known.
+    Raises `BadUsage` (`no-engine`, `engine-not-measured`), `Failed` (`engine-not-running`,
     `bench-…`, and what Docker raises).
     """
     with _holding(place, service) as (store, now):
