@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aibox import content
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.cli.workplace import box_root, workplace
@@ -89,7 +90,7 @@ def build(
         sources=Sources(mirrors, hub_token_file),
     )
     with show.progress() as report:
-        made = bundling.build(workplace(report).content, order, report)
+        made = bundling.build(content.find(), order, report)
     _tell(made, signed=sign is not None, as_json=as_json)
 
 

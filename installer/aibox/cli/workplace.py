@@ -6,11 +6,13 @@ What only asks where the box is does not wait for what changes one to be importe
 from __future__ import annotations
 
 import os
+import pwd
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aibox import content
+from aibox.errors import Failed, Fault
 from aibox.progress import Report
 
 if TYPE_CHECKING:
@@ -24,12 +26,40 @@ _MARKS = ("record.jsonl", "journal/intent.json")
 
 
 def workplace(report: Report, profile: str | None = None) -> Workplace:
-    """Where a command works; `profile` is the one it names, of a box that may not be there yet."""
+    """Where a command works; `profile` is the one it names, of a box that may not be there yet.
+
+    Raises `Failed` (`box-of-another-user`).
+    """
     from aibox.prepare import Workplace
 
     found = content.find()
     server = profile is not None and _is_for_servers(found, profile)
-    return Workplace(box_root(server=server), found, report)
+    root = box_root(server=server)
+    _refuse_another_users(root)
+    return Workplace(root, found, report)
+
+
+def _refuse_another_users(root: Path) -> None:
+    """A box is open to its owner alone; for anybody else it would look damaged, or absent."""
+    try:
+        owner = root.stat().st_uid
+    except OSError:
+        return
+    is_absent = os.access(root, os.X_OK) and not _is_begun(root)
+    if is_absent or os.geteuid() in (0, owner):
+        return
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        name = f"#{owner}"
+    as_owner = "sudo" if owner == 0 else f"sudo -u {shlex.quote(name)}"
+    raise Failed(
+        "box-of-another-user",
+        f"the box belongs to the user {name} and is open to nobody else",
+        context=str(root),
+        hint=f"give the command as that user, for example: {as_owner} ./aibox status",
+        fault=Fault.YOU,
+    )
 
 
 def _is_for_servers(found: content.Content, profile: str) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from aibox import content, pipeline
 from aibox.cli import app, show, workplace
 from aibox.content import Content
+from aibox.errors import Failed
 
 
 @pytest.fixture
@@ -124,3 +127,34 @@ def test_who_may_write_to_the_hosts_box_and_has_none_means_that_one(
 def test_aibox_home_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIBOX_HOME", "/srv/box")
     assert workplace.box_root(server=True) == Path("/srv/box")
+
+
+def another_user(monkeypatch: pytest.MonkeyPatch, name: int) -> None:
+    """Who asks is somebody else than who made the files of the test."""
+    monkeypatch.setattr("os.geteuid", lambda: name)
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o700])
+def test_a_box_of_another_user_is_told_from_none(
+    box: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    (box / "record.jsonl").touch()
+    real = os.access
+    closed = mode == 0o700
+    monkeypatch.setattr("os.access", lambda path, need: not closed and real(path, need))
+    another_user(monkeypatch, os.geteuid() + 1)
+    with pytest.raises(Failed) as caught:
+        workplace.workplace(lambda _: None)
+    assert caught.value.reference == "box-of-another-user"
+    assert re.search(r"sudo (-u \S+ )?\./aibox status$", caught.value.hint)
+
+
+def test_root_and_the_owner_may_use_a_box_and_anybody_make_one(
+    box: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another_user(monkeypatch, os.geteuid() + 1)
+    assert workplace.workplace(lambda _: None).root == box, "there is none yet"
+    (box / "record.jsonl").touch()
+    for user in (0, box.stat().st_uid):
+        another_user(monkeypatch, user)
+        assert workplace.workplace(lambda _: None).root == box
