@@ -236,7 +236,7 @@ def _list(sources: Sources, as_json: bool) -> None:
         {**one.model_dump(mode="json"), "config": "" if known.config(one) else "config unknown"}
         for one in known.models
     ]
-    show.table(models, ("name", "use", "team", "licence", "redistribution", "config"))
+    show.table(models, ("name", "use", "team", "redistribution", "config", "licence"))
     show.text()
     gpus = [
         {

@@ -206,11 +206,10 @@ def _smaller_model(sources: Sources, found: Answer) -> Iterator[Change]:
 
 
 def _asking_for(other: Answer, found: Answer) -> str:
-    """How another model is asked for, with the context that was computed where it is not its own."""
-    option = f"--model {other.subject.name}"
-    if other.context in (found.ask.engine.context, other.subject.shape.untold):
-        return option
-    return f"{option} --context {other.context}"
+    """How another model is asked for, with the context computed where it is not asked already."""
+    option, asked = f"--model {other.subject.name}", found.ask.engine.context
+    same = other.context == (other.subject.shape.untold if asked is None else asked)
+    return option if same else f"{option} --context {other.context}"
 
 
 def _try_model(sources: Sources, found: Answer, other: ModelEntry) -> Answer | None:

@@ -397,8 +397,9 @@ def test_another_model_is_advised_with_the_context_that_was_computed() -> None:
     _, model, _, context = changes(found)["smaller-model"].split()
     assert int(context) == found.context
     assert ask(model, "a6000", 2, adjust=replace(asked, context=int(context))).fits
-    shorter = changes(ask("a.x-k1", "l40s", adjust=Adjustment(context=32768)))["smaller-model"]
-    assert shorter == "--model a.x-4.0-light --context 16384"
+    longer = Adjustment(context=32768, concurrency=32, beside=("bge-m3",))
+    option = changes(ask("a.x-k1", "l40s", 3, adjust=longer))["smaller-model"]
+    assert option == "--model a.x-4.0-light --context 16384"
 
 
 def test_a_context_in_fp8_is_advised_where_it_is_enough() -> None:
