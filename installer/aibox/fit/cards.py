@@ -15,7 +15,7 @@ from aibox.hardware import Hardware
 _SLICE = re.compile(r"\bmig\b|\b[1-7]g\.[0-9]+gb\b", re.IGNORECASE)
 _LONGEST = 60
 """Letters of a name that are looked at."""
-_NOISE = re.compile(r"nvidia|geforce|graphics|[^a-z0-9]+")
+_NOISE = re.compile(r"nvidia|geforce|tesla|graphics|[^a-z0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,10 @@ def find(catalogue: Catalogue, name: str) -> GpuEntry:
     """The GPU of this name, alias or PCI id; raises `BadUsage` (`gpu-…`)."""
     if _SLICE.search(name):
         raise _sliced(name)
-    wanted = _plain(name)
     for entry in catalogue.gpus:
-        names = (entry.name, entry.title, *entry.aliases)
-        if name.lower() in entry.pci or wanted in map(_plain, names):
+        if _is_called(entry, name):
             return entry
-    near = [entry for entry in catalogue.gpus if wanted and wanted in _plain(entry.title)]
+    near = [entry for entry in catalogue.gpus if _fits(entry, name)]
     if len(near) == 1:
         return near[0]
     raise _unknown(catalogue, name, [entry.name for entry in near])
@@ -127,8 +125,12 @@ def _notes(
             "as the smallest can, and the slowest sets the pace"
         )
     for name, entry in each.values():
-        if others := _also_called(catalogue, name, entry):
-            yield f"{name} is taken for {entry.title}; there are also {', '.join(others)}"
+        others = [one.name for one in catalogue.gpus if one is not entry and _fits(one, name)]
+        also = f"; there are also {', '.join(others)}" if others else ""
+        if _plain(name) not in (_plain(entry.name), _plain(entry.title)) and (
+            others or not _is_called(entry, name)
+        ):
+            yield f"{name} is taken for {entry.title}{also}"
         if memory_mib is not None and memory_mib > entry.nominal_gb * 1024:
             yield f"{memory_mib} MiB are more than the {entry.nominal_gb} GB {entry.title} has"
         elif memory_mib is None and entry.memory_mib and entry.memory_mib.source == UNVERIFIED:
@@ -138,13 +140,16 @@ def _notes(
             )
 
 
-def _also_called(catalogue: Catalogue, name: str, found: GpuEntry) -> list[str]:
-    """Other GPUs that a short name fits as well."""
-    wanted = _plain(name)
-    if wanted in (_plain(found.name), _plain(found.title)):
-        return []
-    others = [one for one in catalogue.gpus if one is not found and wanted in _plain(one.title)]
-    return [one.name for one in others]
+def _is_called(entry: GpuEntry, name: str) -> bool:
+    names = (entry.name, entry.title, *entry.aliases)
+    return name.lower() in entry.pci or _plain(name) in map(_plain, names)
+
+
+def _fits(entry: GpuEntry, name: str) -> bool:
+    """Whether every word of a name is in the GPU's own."""
+    words = [plain for word in name.split() if (plain := _plain(word))]
+    title = _plain(entry.title)
+    return len("".join(words)) > 2 and all(word in title for word in words)
 
 
 def _plain(name: str) -> str:

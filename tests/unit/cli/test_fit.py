@@ -120,7 +120,15 @@ def test_unlike_gpus_are_told_each_with_its_number(types: Types) -> None:
 def test_a_name_that_several_gpus_have_is_said_to_be_taken_for_one(types: Types) -> None:
     asked = ("fit", "--model", "qwen3-8b", "--json", "--gpu")
     assert any("a100-pcie-40" in note for note in types(*asked, "a100").json["notes"])
-    assert not any("is taken for" in note for note in types(*asked, "a100-pcie-80").json["notes"])
+    assert any("taken for NVIDIA L40S" in note for note in types(*asked, "L40").json["notes"])
+    for whole in ("a100-pcie-80", "NVIDIA A100 80GB PCIe", "10de:26b9"):
+        assert not any("is taken for" in note for note in types(*asked, whole).json["notes"])
+
+
+def test_a_name_that_is_not_enough_is_told_which_gpus_it_fits(types: Types) -> None:
+    ended = types("fit", "--model", "qwen3-8b", "--gpu", "A100 80GB")
+    assert ended.code == 2
+    assert "did you mean a100-sxm4-80 or a100-pcie-80?" in ended.err
 
 
 def test_more_memory_than_a_gpu_has_is_said(types: Types) -> None:
