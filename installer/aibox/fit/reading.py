@@ -386,11 +386,16 @@ def _form(table: Fields, method: str) -> str:
         algorithm = table.word("quant_algo").upper()
         return {"FP8": "fp8", "NVFP4": "nvfp4"}.get(algorithm, "")
     groups = table.table("config_groups")
-    first = next(iter(groups.values), "") if groups else ""
-    weights = groups.table(first) if groups else None
-    weights = weights.table("weights") if weights else None
-    bits = weights.maybe("num_bits") if weights else None
-    return {4: "gptq", 8: "fp8"}.get(bits or 0, "")
+    widths = {_bits(groups, name) for name in groups.values} if groups else set()
+    # Where groups differ, how much is of which the config does not say.
+    return {4: "gptq", 8: "fp8"}.get(widths.pop(), "") if len(widths) == 1 else ""
+
+
+def _bits(groups: Fields, name: str) -> int:
+    """Bits of the weights of one of several groups; 0 where it does not say."""
+    group = groups.table(name)
+    weights = group.table("weights") if group else None
+    return (weights.maybe("num_bits") if weights else None) or 0
 
 
 def _quantised_block(table: Fields) -> tuple[int, int] | None:

@@ -228,6 +228,24 @@ def test_layers_that_use_anothers_keys_keep_none() -> None:
     assert [layer.kind for layer in shape.layers].count(None) == 10
 
 
+def test_groups_of_weights_that_differ_are_not_counted_as_if_they_were_one() -> None:
+    def form(*bits: int) -> str:
+        groups = {f"group_{one}": {"weights": {"num_bits": one}} for one in bits}
+        told = {"quant_method": "compressed-tensors", "config_groups": groups}
+        found = read({**LLAMA, "quantization_config": told}).quantised
+        assert found is not None
+        return found.form
+
+    assert (form(4), form(8), form(4, 8), form()) == ("gptq", "fp8", "", "")
+
+
+@pytest.mark.parametrize(("bits", "form"), [(4, "awq"), (8, "fp8"), (3, "")])
+def test_weights_are_counted_by_the_bits_they_have(bits: int, form: str) -> None:
+    found = read({**LLAMA, "quantization_config": {"quant_method": "awq", "bits": bits}})
+    assert found.quantised is not None
+    assert found.quantised.form == form
+
+
 def test_scales_for_a_context_in_eight_bits_are_used_as_the_engine_uses_them() -> None:
     told = {"quant_method": "modelopt", "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
     assert read({**LLAMA, "quantization_config": told}).cache_dtype == "fp8"
