@@ -123,6 +123,12 @@ def _layers(text: Fields, family: Family, hidden: int, heads: int) -> tuple[Laye
         return (Layer(None, numbers=4 * hidden * hidden),) * count
     if family is Family.LATENT:
         return (_latent(text, hidden, heads),) * count
+    if text.maybe("kv_lora_rank", least=0):
+        raise text.wrong(
+            "unsupported",
+            f"has kv_lora_rank (latent attention), which its class, {architecture_of(text)}, is "
+            "not known for: what it keeps of a token is not modelled",
+        )
     kinds = _kinds(text, family, count)
     window = _window(text) if Kind.SLIDING in kinds else 0
     chunk = text.number("attention_chunk_size") if Kind.CHUNKED in kinds else 0

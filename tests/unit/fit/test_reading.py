@@ -72,6 +72,7 @@ def test_a_field_that_decides_must_be_there(key: str) -> None:
         ({"num_experts": 8, "num_experts_per_tok": 2}, "model-config-incomplete"),
         ({"intermediate_size": None}, "model-config-incomplete"),
         ({"torch_dtype": "float8_e4m3fn"}, "model-config-unsupported"),
+        ({"kv_lora_rank": 256}, "model-config-unsupported"),
         ({"torch_dtype": 16}, "model-config-invalid"),
         ({"tie_word_embeddings": "yes"}, "model-config-invalid"),
         ({"use_sliding_window": 1}, "model-config-invalid"),
