@@ -12,9 +12,10 @@ import pytest
 from aibox import content, lock
 from aibox import profile as profiles
 from aibox.errors import BadUsage
-from aibox.fit import cards, catalogue, holders, question
+from aibox.fit import cards, catalogue, holders, models, question
 from aibox.fit.catalogue import GpuEntry, ModelEntry, Use
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 
 REPOSITORY = Path(__file__).parents[2]
 CONTENT = content.find()
@@ -37,7 +38,7 @@ KNOWN_KEYS = set(
 
 def computable(entry: ModelEntry) -> bool:
     try:
-        question.known(SOURCES, entry.name)
+        models.known(SOURCES, entry.name)
     except BadUsage:
         return False
     return True
@@ -95,7 +96,7 @@ def test_licence_and_redistribution_are_those_of_the_lock(model: ModelEntry) -> 
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.name)
 def test_a_model_is_computed_or_refused_with_a_reason_never_more(model: ModelEntry) -> None:
     try:
-        shape = question.known(SOURCES, model.name).subject.shape
+        shape = models.known(SOURCES, model.name).subject.shape
     except BadUsage as refused:
         assert refused.reference in {
             "fit-config-unknown",

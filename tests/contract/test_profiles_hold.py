@@ -9,7 +9,8 @@ import pytest
 from aibox import content, lock
 from aibox import profile as profiles
 from aibox.fit import catalogue, question
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.profile import Profile
 from aibox.serving import SHARE
 

@@ -15,9 +15,10 @@ from aibox import profile as profiles
 from aibox.cli import show
 from aibox.cli.options import AsJson, ProfileName
 from aibox.errors import BadUsage, Failed, Fault
-from aibox.fit import advice, cards, catalogue, engine, holders, question, telling
+from aibox.fit import advice, cards, catalogue, engine, holders, question, report
 from aibox.fit.answer import Answer
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 
 Model = Annotated[
     str | None,
@@ -184,10 +185,10 @@ def _tell(sources: Sources, answers: dict[str, Answer], as_json: bool) -> None:
     }
     if not as_json:
         for service, found in answers.items():
-            for line in telling.lines(found, told[service], service=service):
+            for line in report.lines(found, told[service], service=service):
                 show.text(line)
         return
-    parts = {service: telling.as_json(found, told[service]) for service, found in answers.items()}
+    parts = {service: report.as_json(found, told[service]) for service, found in answers.items()}
     first = parts.get("chat") or next(iter(parts.values()))
     everything = all(found.fits for found in answers.values())
     services = {"services": parts} if "" not in parts else {}
@@ -195,7 +196,7 @@ def _tell(sources: Sources, answers: dict[str, Answer], as_json: bool) -> None:
 
 
 def _draw(answers: dict[str, Answer], path: Path) -> None:
-    drawn = telling.drawing(answers.get("chat") or next(iter(answers.values())))
+    drawn = report.drawing(answers.get("chat") or next(iter(answers.values())))
     if drawn is None:
         raise Failed(
             "fit-nothing-to-draw",

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from aibox.errors import BadUsage
-from aibox.fit import formats, parallel, parameters, question, weights
+from aibox.fit import formats, models, parallel, parameters, weights
 from aibox.fit.answer import Answer, admitted, answer
 from aibox.fit.catalogue import ModelEntry
-from aibox.fit.question import Sources
+from aibox.fit.models import Sources
 
 LEAST_CONTEXT = 1024
 """A context shorter than this, in tokens, is no use to anybody."""
@@ -215,7 +215,7 @@ def _asking_for(other: Answer, found: Answer) -> str:
 def _try_model(sources: Sources, found: Answer, other: ModelEntry) -> Answer | None:
     """The same question for another model; None where it cannot be answered."""
     try:
-        subject = question.known(sources, other.name).subject
+        subject = models.known(sources, other.name).subject
         context = min(found.context, subject.shape.longest)
         count = found.ask.cards.count
         cut = parallel.largest_cut(subject.shape, count)

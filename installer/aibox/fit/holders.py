@@ -7,9 +7,10 @@ from pathlib import Path
 
 from aibox import profile as profiles
 from aibox.errors import BadUsage
-from aibox.fit import answer, cards, question, telling
+from aibox.fit import answer, cards, models, question, report
 from aibox.fit.advice import longest_context
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.profile import Profile
 
 
@@ -30,7 +31,7 @@ def of_model(sources: Sources, name: str, folder: Path) -> list[dict[str, object
     The context is the model's own, or the longest that surely fits. Raises `BadUsage` where the
     model itself cannot be computed with.
     """
-    question.known(sources, name)
+    models.known(sources, name)
     return [_row(sources, name, one) for one in _loaded(folder) if one.hardware]
 
 
@@ -50,10 +51,10 @@ def _row(sources: Sources, name: str, profile: Profile) -> dict[str, object]:
         return {**row, "verdict": "unknown", "reason": refused.message}
     return {
         **row,
-        "verdict": telling.verdict(shown),
+        "verdict": report.verdict(shown),
         "context": shown.context if shown.fits else 0,
         "at_once": round(answer.admitted(shown.low, shown.ask.engine), 1) if shown.fits else 0,
-        "reason": "; ".join(shown.obstacles) or telling.lacking(shown),
+        "reason": "; ".join(shown.obstacles) or report.lacking(shown),
     }
 
 

@@ -17,6 +17,7 @@ from aibox.fit import cards, catalogue, question
 from aibox.fit.answer import Answer, Ask, Neighbour, Subject
 from aibox.fit.catalogue import Catalogue
 from aibox.fit.engine import GIB, STAGES
+from aibox.fit.models import Sources
 from aibox.measuring import basis
 from aibox.release import Release
 from aibox.serving import FROZEN, Serving
@@ -80,7 +81,7 @@ def _asked(known: Catalogue, models: Path, release: Release, item: Serving, vers
         if release.hardware is not None and item.gpus
         else cards.Cards("the processor", 1, item.memory_mib, None)
     )
-    sources = question.Sources(known, release=plain[0] if plain else "")
+    sources = Sources(known, release=plain[0] if plain else "")
     adjust = question.Adjustment(arguments=tuple(arguments.items()))
     found = question.of_model(sources, str(models / item.model), on, adjust)
     return found.subject, found.ask

@@ -12,11 +12,12 @@ import pytest
 from aibox import content
 from aibox import profile as profiles
 from aibox.errors import BadUsage
-from aibox.fit import advice, cards, catalogue, question
+from aibox.fit import advice, cards, catalogue, models, question
 from aibox.fit.answer import Answer
 from aibox.fit.cards import Cards
 from aibox.fit.engine import GIB, MIB, Engine, batch_defaults
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.profile import Profile
 from aibox.serving import FROZEN
 
@@ -309,16 +310,16 @@ def test_what_nobody_has_read_of_a_model_is_said_to_be_unknown(
     known = CATALOGUE.model("qwen3-8b")
     assert known is not None
     unread = {"name": "unread", "repository": None, "weights_bytes": None, **changed}
-    models = (*CATALOGUE.models, known.model_copy(update=unread))
-    sources = Sources(CATALOGUE.model_copy(update={"models": models}))
+    listed = (*CATALOGUE.models, known.model_copy(update=unread))
+    sources = Sources(CATALOGUE.model_copy(update={"models": listed}))
     with pytest.raises(BadUsage) as refused:
-        question.known(sources, "unread")
+        models.known(sources, "unread")
     assert refused.value.reference == reference
 
 
 def test_an_engine_older_than_a_class_does_not_load_it() -> None:
     with pytest.raises(BadUsage, match=r"from 0\.14\.0 on; the pinned one is 0\.13\.1"):
-        question.known(replace(SOURCES, release="0.13.1"), "k-exaone-236b-a23b")
+        models.known(replace(SOURCES, release="0.13.1"), "k-exaone-236b-a23b")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from aibox.errors import BadUsage
 from aibox.fit import advice, cards, catalogue, parallel, question
 from aibox.fit.answer import Answer
 from aibox.fit.engine import Engine, from_arguments
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 
 CONTENT = content.find()
 CATALOGUE = catalogue.load(CONTENT.catalogue)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from aibox import content, lock
-from aibox.fit import catalogue, parameters, question
+from aibox.fit import catalogue, models, parameters
 from aibox.pins import ModelPin
 
 CONTENT = content.find()
@@ -37,7 +37,7 @@ def test_the_lock_has_enough_sizes_to_compare_with() -> None:
 def test_what_is_counted_is_what_the_weights_are(name: str) -> None:
     entry = CATALOGUE.model(name)
     assert entry is not None
-    shape = question.shape_of(CATALOGUE, entry)
+    shape = models.shape_of(CATALOGUE, entry)
     form = shape.quantised.form if shape.quantised else "none"
     assert parameters.bytes_of(shape, form) == pytest.approx(SIZES[name], rel=0.01)
 
@@ -70,7 +70,7 @@ PUBLISHED = {
 def test_the_numbers_of_a_model_are_those_its_makers_publish(name: str) -> None:
     entry = CATALOGUE.model(name)
     assert entry is not None
-    counted = parameters.count(question.shape_of(CATALOGUE, entry)).total
+    counted = parameters.count(models.shape_of(CATALOGUE, entry)).total
     assert counted / 1e9 == pytest.approx(PUBLISHED[name], rel=0.01)
 
 
@@ -98,7 +98,7 @@ IN_HEADERS = {
 def test_numbers_of_the_files_are_met_but_for_norms_and_biases(name: str) -> None:
     entry = CATALOGUE.model(name)
     assert entry is not None
-    counted = parameters.count(question.shape_of(CATALOGUE, entry)).total
+    counted = parameters.count(models.shape_of(CATALOGUE, entry)).total
     assert counted <= IN_HEADERS[name]
     assert counted == pytest.approx(IN_HEADERS[name], rel=0.0002)
 
@@ -106,4 +106,4 @@ def test_numbers_of_the_files_are_met_but_for_norms_and_biases(name: str) -> Non
 def test_a_format_that_is_not_known_is_not_counted() -> None:
     entry = CATALOGUE.model("qwen3-8b")
     assert entry is not None
-    assert parameters.bytes_of(question.shape_of(CATALOGUE, entry), "three and a half bits") is None
+    assert parameters.bytes_of(models.shape_of(CATALOGUE, entry), "three and a half bits") is None

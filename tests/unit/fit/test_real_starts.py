@@ -17,7 +17,8 @@ from aibox.fit import answer as answers
 from aibox.fit import cards, catalogue, overhead, question
 from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB, MIB
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.measuring import start_log
 from aibox.measuring.start_log import Started
 

@@ -14,7 +14,8 @@ import pytest
 
 from aibox import content
 from aibox.fit import cards, catalogue, question
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 
 SOURCES = Sources(catalogue.load(content.find().catalogue))
 MEMORY, CONTEXT, STEP = 8 << 30, 32_768, 4096

@@ -14,7 +14,8 @@ from aibox import content
 from aibox.fit import caches, cards, catalogue, fields, question, reading
 from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB, Engine
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.fit.reading import Family
 from aibox.fit.shapes import Shape
 

@@ -12,7 +12,7 @@ import pytest
 
 from aibox import content
 from aibox.errors import BadUsage
-from aibox.fit import catalogue, files, parameters, question, weights
+from aibox.fit import catalogue, files, models, parameters, weights
 from aibox.fit.engine import Engine
 from aibox.fit.shapes import Shape
 from aibox.fit.weights import Weights
@@ -24,7 +24,7 @@ GUESSING = Engine(draft_method="mtp", drafted=1)
 def shape_of(name: str) -> Shape:
     entry = CATALOGUE.model(name)
     assert entry is not None
-    return question.shape_of(CATALOGUE, entry)
+    return models.shape_of(CATALOGUE, entry)
 
 
 PLAIN = shape_of("llama-3.1-8b-instruct")

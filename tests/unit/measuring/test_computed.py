@@ -14,7 +14,8 @@ from aibox.fit import catalogue, question
 from aibox.fit.answer import Answer
 from aibox.fit.catalogue import Catalogue
 from aibox.fit.engine import GIB, MIB
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.measuring import computed
 from aibox.measuring.computed import Computed
 from aibox.profile import Profile

@@ -13,7 +13,8 @@ from aibox import content, measure
 from aibox.fit import cards, catalogue, question
 from aibox.fit.answer import Answer
 from aibox.fit.engine import GIB
-from aibox.fit.question import Adjustment, Sources
+from aibox.fit.models import Sources
+from aibox.fit.question import Adjustment
 from aibox.measuring import calibration, metrics, start_log
 from aibox.measuring.calibration import Room
 from aibox.measuring.metrics import Metrics
