@@ -102,6 +102,7 @@ def _root(
 
 def main() -> None:
     """Run one command and exit with its code."""
+    _hold_standard_streams()
     words = sys.argv[1:]
     as_json = "--json" in words
     try:
@@ -121,10 +122,19 @@ def main() -> None:
     except UsageError as wrong:
         _end(_wrong_usage(wrong), as_json)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        show.give_up_stdout()
         sys.exit(int(ExitCode.FAILED))
-    except Exception as bug:
-        _end(_bug(bug), as_json)
+    except Exception as error:
+        _end(_unforeseen(error), as_json)
+
+
+def _hold_standard_streams() -> None:
+    """No file of the box gets the number of a stream that was closed: prints would land in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # Takes the lowest number that is free: this one.
 
 
 def _end(failure: AiboxError, as_json: bool) -> NoReturn:
@@ -152,8 +162,16 @@ def _unanswered() -> AiboxError:
     )
 
 
-def _bug(bug: Exception) -> AiboxError:
-    where = traceback.extract_tb(bug.__traceback__)[-1]
+def _unforeseen(error: Exception) -> AiboxError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    if isinstance(error, OSError) and where.name == "echo":
+        # What the command-line library prints (--help) has a way of its own to stdout.
+        show.give_up_stdout()
+        return show.not_written(error.strerror or str(error))
+    return _bug(error, where)
+
+
+def _bug(bug: Exception, where: traceback.FrameSummary) -> AiboxError:
     if os.environ.get("AIBOX_DEBUG"):
         traceback.print_exception(bug)
     return Failed(

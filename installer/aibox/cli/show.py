@@ -7,6 +7,7 @@ so a log of an install reads like the install.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -22,38 +23,73 @@ from aibox.errors import AiboxError, Failed, Fault
 from aibox.progress import Progress, Report
 
 _HEARTBEAT_S = 4.0
+_UNSEEN = {
+    code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"
+}
+_UNSEEN_IN_A_CELL = {**_UNSEEN, ord("\n"): "\\n", ord("\t"): "\\t"}
 _COMMAND = re.compile(r"\./aibox(?! (lock|bundle build|trust (init|rotate|revoke))\b)")
 
 
 def data(value: object) -> None:
-    """One JSON document on stdout."""
-    _write(json.dumps(value, ensure_ascii=False, indent=2))
+    """One JSON document on stdout; in ASCII where stdout could not take its characters."""
+    told = json.dumps(value, ensure_ascii=False, indent=2)
+    try:
+        told.encode(_encoding())
+    except UnicodeEncodeError:
+        told = json.dumps(value, indent=2)
+    _write(told)
 
 
 def text(line: str = "") -> None:
     """A line of data for people, on stdout."""
-    _write(as_typed(line))
+    shown = visible(as_typed(line))
+    _write(shown.encode(_encoding(), "backslashreplace").decode(_encoding()))
+
+
+def visible(line: str) -> str:
+    """The line with control characters written out: a file's name must not steer the terminal."""
+    return line.translate(_UNSEEN)
+
+
+def _encoding() -> str:
+    return getattr(sys.stdout, "encoding", None) or "utf-8"
 
 
 def _write(told: str) -> None:
+    if sys.stdout is None:  # It was closed before the command began.
+        raise not_written("it is closed")
     try:
         sys.stdout.write(told + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise Failed(
-            "output-not-written",
-            f"what the command has to say cannot be written where it goes: {error.strerror}",
-            hint="make room there, or send it elsewhere; see the room with: df -h .",
-            fault=Fault.YOU,
-        ) from error
+        give_up_stdout()
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise not_written(error.strerror or str(error)) from error
+
+
+def give_up_stdout() -> None:
+    """Let what is left for stdout go nowhere, or the end of the process would try it again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def not_written(why: str) -> Failed:
+    """The failure of an output that takes nothing."""
+    return Failed(
+        "output-not-written",
+        f"what the command has to say cannot be written where it goes: {why}",
+        hint="make room there, or send it elsewhere; see the room with: df -h .",
+        fault=Fault.YOU,
+    )
 
 
 def note(line: str) -> None:
     """A line beside the data, on stderr; a reader that is gone must not stop what is told."""
+    if sys.stderr is None:  # It was closed before the command began.
+        return
     with suppress(OSError):
-        sys.stderr.write(as_typed(line) + "\n")
+        sys.stderr.write(visible(as_typed(line)) + "\n")
         sys.stderr.flush()
 
 
@@ -70,7 +106,8 @@ def error(failure: AiboxError, as_json: bool) -> None:
     note(str(failure))
     if as_json:
         told = failure.as_json()
-        with suppress(Failed):  # Where even that cannot be written, the note has said it.
+        # Where even that cannot be written, the note has said it.
+        with suppress(Failed, BrokenPipeError):
             data({**told, "hint": as_typed(failure.hint)})
 
 
@@ -82,7 +119,10 @@ def end_with(failure: AiboxError) -> NoReturn:
 
 def table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Rows as aligned columns with a heading."""
-    cells = [[str(row.get(column, "")) for column in columns] for row in rows]
+    cells = [
+        [str(row.get(column, "")).translate(_UNSEEN_IN_A_CELL) for column in columns]
+        for row in rows
+    ]
     widths = [
         max([len(column), *(len(line[index]) for line in cells)])
         for index, column in enumerate(columns)

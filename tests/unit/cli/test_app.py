@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +185,36 @@ def test_help_is_no_error(run: Run) -> None:
     status, out, _ = run("bundle", "build", "--help")
     assert status == 0
     assert "--output" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "stdout", "code", "told"),
+    [
+        ("--version", ">/dev/full", 1, "output-not-written"),
+        ("--help", ">/dev/full", 1, "output-not-written"),
+        ("--version", ">&-", 1, "output-not-written"),
+        ("profiles junk --json", ">&-", 2, "profiles-usage"),
+        ("profiles junk --json", "| true", 2, "profiles-usage"),
+        ("profiles show local", "2>&- <&-", 0, ""),
+    ],
+)
+def test_an_output_that_takes_nothing_is_told_and_has_an_exit_code(
+    words: str, stdout: str, code: int, told: str
+) -> None:
+    command = f"{sys.executable} -P -m aibox {words} {stdout}"
+    if stdout.startswith("|"):
+        command = f"set -o pipefail; (sleep 0.2; {command.replace('|', ') |')}"
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        env={"PYTHONPATH": str(Path(app.__file__).parents[2]), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
 
 
 @pytest.mark.parametrize("where", ["history", "in the command"])
