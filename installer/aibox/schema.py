@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from aibox.errors import BadUsage, Fault
 
@@ -44,6 +45,7 @@ M = TypeVar("M", bound=Model)
 
 MOST_BYTES = 32 << 20
 """More than any file that people write or review; what is larger is not read into memory."""
+_LONGEST_KEY = 80
 
 
 def read_toml(path: Path, model: type[M], *, what: str, version: int, command: str) -> M:
@@ -61,14 +63,19 @@ def read_text(path: Path, *, what: str, command: str) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            most = f"{MOST_BYTES >> 20} MiB"
-            raise _refusal(f"{what}-unreadable", f"{path} is larger than {most}", command)
-        return data.decode("utf-8")
     except FileNotFoundError as error:
         raise _refusal(f"{what}-missing", f"{path} does not exist", command) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise _refusal(f"{what}-unreadable", f"{path} cannot be read: {error}", command) from error
+    except OSError as error:
+        problem = f"{path} cannot be read: {error.strerror or error}"
+        raise _refusal(f"{what}-unreadable", problem, command) from error
+    if len(data) > MOST_BYTES:
+        most = f"{MOST_BYTES >> 20} MiB"
+        raise _refusal(f"{what}-unreadable", f"{path} is larger than {most}", command)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        problem = f"{path} cannot be read: byte {error.start} is no UTF-8; save it as UTF-8"
+        raise _refusal(f"{what}-unreadable", problem, command) from error
 
 
 def parse_toml(
@@ -77,13 +84,25 @@ def parse_toml(
     """Like `read_toml`, for text already in memory; `source` names it in messages."""
     try:
         raw = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # a number of too many digits is no TOML error
-        raise _refusal(f"{what}-invalid", f"{source} is not TOML: {error}", command) from error
+    except (ValueError, RecursionError) as error:
+        problem = f"{source} is not TOML: {_no_toml(text, error)}"
+        raise _refusal(f"{what}-invalid", problem, command) from error
     _check_version(raw.get("version"), version, what=what, source=source, command=command)
     try:
         return model.model_validate(raw)
     except ValidationError as error:
         raise invalid(error, what=what, source=source, command=command) from error
+
+
+def _no_toml(text: str, error: Exception) -> str:
+    """What people can mend; editors of some systems begin a file with a mark that nobody sees."""
+    if text.startswith("\ufeff"):
+        return "it begins with a byte order mark; save it as UTF-8 without one"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return "a number in it has too many digits"
+    return str(error)
 
 
 def _check_version(found: object, known: int, *, what: str, source: str, command: str) -> None:
@@ -100,16 +119,34 @@ def _check_version(found: object, known: int, *, what: str, source: str, command
 
 def invalid(error: ValidationError, *, what: str, source: str, command: str) -> BadUsage:
     """Every problem pydantic found, one per line, each with its path."""
-    problems = [f"{_location(item['loc'])}: {item['msg']}" for item in error.errors()]
+    problems = [_problem(item) for item in error.errors()]
     shown = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
     return _refusal(f"{what}-invalid", f"{source}: {shown}", command)
 
 
+_IN_OUR_WORDS = {
+    "extra_forbidden": "there is no such key",
+    "tuple_type": "must be a list",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+}
+
+
+def _problem(item: ErrorDetails) -> str:
+    told = _IN_OUR_WORDS.get(item["type"], item["msg"])
+    if item["type"] == "value_error":
+        told = str(item["ctx"]["error"])
+    where = _location(item["loc"])
+    return f"{where}: {told}" if where else told
+
+
 def _location(parts: tuple[int | str, ...]) -> str:
+    """The path of a value, as TOML writes it; "" for the whole file."""
     text = ""
     for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "(the whole file)"
+        shown = str(part)[:_LONGEST_KEY]
+        text += f"[{part}]" if isinstance(part, int) else f".{shown}" if text else shown
+    return text
 
 
 def _refusal(reference: str, message: str, command: str) -> BadUsage:

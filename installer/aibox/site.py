@@ -114,11 +114,12 @@ def _is_name(name: str) -> str:
 
 
 def _is_address(name: str) -> bool:
+    """Whether it is an address alone: behind the % of a zone anything may follow."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
         return False
-    return True
+    return "%" not in name
 
 
 def _is_own_address(address: str) -> str:
@@ -195,9 +196,12 @@ class Container(Model):
 
 def _is_version_4(address: str) -> str:
     try:
-        return str(ipaddress.IPv4Address(address))
+        found = ipaddress.IPv4Address(address)
     except ValueError as error:
         raise ValueError("must be an IPv4 address, such as 192.0.2.11") from error
+    if found.is_unspecified or found.is_multicast or found.is_reserved:
+        raise ValueError(f"{address} is the address of no host")
+    return str(found)
 
 
 Ipv4 = Annotated[str, AfterValidator(_is_version_4)]

@@ -67,6 +67,8 @@ HOST = 'version = 1\n[hosts.a]\naddress = "192.0.2.1"\ngroups = ["gpu"]\n'
         (HOST.replace('["gpu"]', "[]"), "hosts.a.groups"),
         (HOST.replace('["gpu"]', '["gpu", "gpu"]'), "there twice"),
         (HOST.replace("192.0.2.1", "box.example"), "hosts.a.address"),
+        (HOST.replace("192.0.2.1", "0.0.0.0"), "0.0.0.0 is the address of no host"),
+        (HOST.replace("192.0.2.1", "224.0.0.1"), "224.0.0.1 is the address of no host"),
         (HOST + 'colour = "red"', "hosts.a.colour"),
         (HOST + 'user = "a b"', "hosts.a.user"),
         (HOST + 'host_key = "AAAA"', "hosts.a.host_key"),
@@ -105,6 +107,8 @@ HOST = 'version = 1\n[hosts.a]\naddress = "192.0.2.1"\ngroups = ["gpu"]\n'
         ('version = 1\n[container]\nkey_file = "k.pem"', "container.key_file"),
         ("version = 1\n[container]\nmemory_mib = { web = 1 }", "container.memory_mib.web"),
         ("version = 1\n[container]\ncolour = 1", "container.colour"),
+        ('version = 1\n[container]\naddress = "fe80::1%eth0"', "container.address"),
+        ('version = 1\n[container]\nnames = ["fe80::1%x { evil }"]', "container.names[0]"),
         ("version = 9", "version 9"),
     ],
 )
