@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
+import stat
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,8 @@ _POLL_S = 0.25
 _OK = 200
 _NOT_FOUND = 404
 _ENDED = frozenset({"ready", "failed"})
+_ANSWERED = frozenset({"answer", "grounded", "citations", "engine", "release"})
+_ID = re.compile("[0-9A-Za-z_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +49,17 @@ class Assistant:
         body = {"question": question, **({"language": language} if language else {})}
         with self._client(timeout_s) as client:
             answer = client.call("POST", "/api/ask", body)
-        if not isinstance(answer, dict):
+        if not isinstance(answer, dict) or not answer.keys() >= _ANSWERED:
             raise _not_understood(self.port)
         return answer
 
     def documents(self) -> list[dict[str, Any]]:
         """Every document with its state."""
         with self._client() as client:
-            return list(client.call("GET", "/api/documents")["documents"])
+            answer = client.call("GET", "/api/documents")
+        if not isinstance(answer, dict) or not isinstance(answer.get("documents"), list):
+            raise _not_understood(self.port)
+        return list(answer["documents"])
 
     def usage(self) -> Mapping[str, Any]:
         """What the box has counted since its application started.
@@ -65,7 +75,14 @@ class Assistant:
         return answer.body
 
     def remove(self, document: str) -> None:
-        """Remove a document by id."""
+        """Remove a document by id. Raises `BadUsage` (`unknown-document`) where there is none."""
+        if not _ID.fullmatch(document):
+            raise BadUsage(
+                "unknown-document",
+                f"there is no document {document[:80]!r}",
+                hint="see the ids of all with: ./aibox docs list",
+                fault=Fault.YOU,
+            )
         with self._client() as client:
             client.call("DELETE", f"/api/documents/{quote(document, safe='')}")
 
@@ -80,11 +97,11 @@ class Assistant:
 
     def add_all(self, paths: Sequence[Path], report: Report) -> Added:
         """Upload files and folders; returns when each is searchable or its failure is known."""
-        files = list(files_below(paths))
-        meter = Meter("docs", "upload", sum(path.stat().st_size for _, path in files), report)
+        found = gather(paths)
+        meter = Meter("docs", "upload", found.size, report)
         queued: list[str] = []
-        refused: list[dict[str, str]] = []
-        for name, path in files:
+        refused = found.refused
+        for name, path in found.files:
             report(Progress("docs", f"upload {name}"))
             with _refusals(name, refused):
                 queued += [str(item["id"]) for item in self.add(name, path, meter)]
@@ -124,31 +141,132 @@ class Added:
             "documents-failed",
             f"{len(failed)} of {len(self.documents) + len(self.refused)} files are not searchable",
             context="; ".join(failed[:5]),
-            hint="see the reason of each with: ./aibox docs list",
+            hint="mend those that were refused, then: ./aibox docs add PATH"
+            if self.refused
+            else "see the reason of each with: ./aibox docs list",
             fault=Fault.YOU,
         )
 
 
-def files_below(paths: Sequence[Path]) -> Iterator[tuple[str, Path]]:
-    """Every file to add as (name to show, path): folders are walked, hidden files left out.
+class Gathered:
+    """Files to add, each under the name that it gets, and what cannot be added.
 
-    Raises `BadUsage` for a path that does not exist.
+    The box knows a document by its name without folders: of two files of one name the second
+    would take the place of the first.
     """
-    for path in paths:
-        if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                inner = file.relative_to(path)
-                if file.is_file() and not any(part.startswith(".") for part in inner.parts):
-                    yield inner.as_posix(), file
-        elif path.is_file():
-            yield path.name, path
+
+    def __init__(self) -> None:
+        self.files: list[tuple[str, Path]] = []
+        self.refused: list[dict[str, str]] = []
+        self._taken: dict[str, tuple[str, Path]] = {}
+
+    def add(self, path: Path) -> None:
+        """Take a file, or all files below a folder but hidden ones.
+
+        Raises `BadUsage` for a path that is neither.
+        """
+        mode = _mode(path)
+        if stat.S_ISREG(mode):
+            self._take(path.name, path)
+        elif stat.S_ISDIR(mode):
+            for file in self._below(path):
+                self._take_below(path, file)
         else:
-            raise BadUsage(
-                "path-missing",
-                f"{path} is neither a file nor a folder",
-                hint=f"check the name with: ls -l {path.parent}",
-                fault=Fault.YOU,
-            )
+            raise _path_missing(path, "it is neither a file nor a folder")
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files, as far as they can be told."""
+        return sum(_size(path) for _, path in self.files)
+
+    def _below(self, folder: Path) -> list[Path]:
+        def closed(error: OSError) -> None:
+            self._refuse(readable(str(error.filename)), "folder-unreadable", error)
+
+        found: list[Path] = []
+        for root, folders, files in os.walk(folder, onerror=closed):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            found += [Path(root, name) for name in files if not name.startswith(".")]
+        return sorted(found)
+
+    def _take_below(self, folder: Path, file: Path) -> None:
+        name = file.relative_to(folder).as_posix()
+        try:
+            is_file = stat.S_ISREG(file.stat().st_mode)
+        except FileNotFoundError:
+            return  # A link that leads nowhere.
+        except OSError as error:
+            self._refuse(readable(name), "file-unreadable", error)
+            return
+        if is_file:
+            self._take(name, file)
+
+    def _take(self, name: str, path: Path) -> None:
+        shown = readable(name)
+        first, at = self._taken.setdefault(_known_as(shown), (shown, path))
+        if at is path:
+            self.files.append((shown, path))
+        elif at.resolve() != path.resolve():
+            reason = f"{first} has the same name and would be replaced; rename one of them"
+            self.refused.append({"name": shown, "reference": "same-name", "reason": reason})
+
+    def _refuse(self, name: str, reference: str, error: OSError) -> None:
+        reason = f"it cannot be read: {error.strerror}"
+        self.refused.append({"name": name, "reference": reference, "reason": reason})
+
+
+def gather(paths: Sequence[Path]) -> Gathered:
+    """Every file to add. Raises `BadUsage` for a path that is not there, or where no file is."""
+    found = Gathered()
+    for path in paths:
+        found.add(path)
+    if found.files or found.refused:
+        return found
+    raise BadUsage(
+        "nothing-to-add",
+        "there is no file in it; hidden files are left out",
+        context=readable(", ".join(map(str, paths))),
+        hint=f"see what is there with: ls -la {shlex.quote(str(paths[0]))}",
+        fault=Fault.YOU,
+    )
+
+
+def readable(name: str) -> str:
+    """A file's name as people read it: UTF-8, or CP949 as on old Korean disks."""
+    raw = os.fsencode(name)
+    for encoding in ("utf-8", "cp949"):
+        with suppress(UnicodeDecodeError):
+            return raw.decode(encoding)
+    return raw.decode("utf-8", "replace")
+
+
+def _known_as(name: str) -> str:
+    """The name by which the box knows a document: its last part, composed (macOS takes apart)."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/").rpartition("/")[2].strip()
+
+
+def _size(path: Path) -> int:
+    """In bytes; 0 for a file that is gone by now, which its upload tells."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        raise _path_missing(path, error.strerror or str(error)) from error
+
+
+def _path_missing(path: Path, why: str) -> BadUsage:
+    return BadUsage(
+        "path-missing",
+        f"{readable(str(path))} cannot be added: {why}",
+        hint=f"check the name with: ls -l {shlex.quote(str(path.parent))}",
+        fault=Fault.YOU,
+    )
 
 
 @contextmanager

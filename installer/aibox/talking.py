@@ -9,15 +9,40 @@ from typing import Any
 from aibox import runtimes
 from aibox.assistant import Added, Assistant
 from aibox.box.store import Store
+from aibox.errors import BadUsage, Fault
 from aibox.prepare import Workplace, require_current
 
 ASK_TIMEOUT_S = 120.0
 
 
 def ask(place: Workplace, question: str) -> Mapping[str, Any]:
-    """One question to the running box; the `ask` contract."""
+    """One question to the running box; the `ask` contract.
+
+    Raises `BadUsage` (`question-empty`, `question-not-text`) for what is no question.
+    """
+    _refuse_question(question)
     place.say("ask", "the box is looking in its documents")
     return _assistant(place).ask(question, "", ASK_TIMEOUT_S)
+
+
+def _refuse_question(question: str) -> None:
+    if not question.strip():
+        raise BadUsage(
+            "question-empty",
+            "there is no question",
+            hint='for example: ./aibox ask "How do I roll back a failed upgrade?"',
+            fault=Fault.YOU,
+        )
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise BadUsage(
+            "question-not-text",
+            "the question is not UTF-8 text",
+            context=repr(question[:80]),
+            hint="let the terminal send UTF-8; what it is set to: locale",
+            fault=Fault.YOU,
+        ) from error
 
 
 def list_documents(place: Workplace) -> list[dict[str, Any]]:

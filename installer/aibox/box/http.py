@@ -9,6 +9,9 @@ from __future__ import annotations
 import io
 import ipaddress
 import json
+import os
+import re
+import shlex
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,7 +26,9 @@ from aibox.errors import BadUsage, Failed, Fault
 
 JSON_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 3.0
-HTTP_ERROR = 400
+_SUCCESS = range(200, 300)
+_REFUSED = range(400, 500)
+_COMMAND = re.compile(r"(?<![\w./])aibox (?=(docs|status|health|doctor|start|gc)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,17 +156,28 @@ class Loopback:
 
 
 class _Watched(io.BufferedReader):
-    """A file that reports every piece read from it."""
+    """A file that reports every piece read from it.
+
+    Its size was told before its first byte: one that grows or shrinks meanwhile is refused.
+    """
 
     def __init__(self, path: Path, on_bytes: Callable[[int], None] | None) -> None:
         try:
             super().__init__(io.FileIO(path))
         except OSError as error:
-            raise _unreadable(path, error) from error
+            raise _unreadable(path, error.strerror or str(error)) from error
+        self._path = path
         self._on_bytes = on_bytes
+        self._left = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
-        data = super().read(size)
+        try:
+            data = super().read(size)
+        except OSError as error:
+            raise _unreadable(self._path, error.strerror or str(error)) from error
+        self._left -= len(data)
+        if self._left < 0 or (self._left and not data and size):
+            raise _unreadable(self._path, "its size changed meanwhile")
         if self._on_bytes is not None and data:
             self._on_bytes(len(data))
         return data
@@ -219,11 +235,11 @@ def _local(path: str) -> str:
     return path
 
 
-def _unreadable(path: Path, error: OSError) -> BadUsage:
+def _unreadable(path: Path, why: str) -> BadUsage:
     return BadUsage(
         "file-unreadable",
-        f"{path} cannot be read: {error.strerror}",
-        hint=f"check the name and its mode with: ls -l {path.parent}",
+        f"{path} cannot be read: {why}",
+        hint=f"check the name and its mode with: ls -l {shlex.quote(str(path.parent))}",
         fault=Fault.YOU,
     )
 
@@ -236,18 +252,27 @@ def _decoded(content: bytes) -> Any:
 
 
 def _successful(answer: Answer) -> Any:
-    if answer.status < HTTP_ERROR:
+    if answer.status in _SUCCESS:
         return answer.body
     body = answer.body if isinstance(answer.body, Mapping) else {}
     told = body.get("error")
     said: Mapping[str, object] = told if isinstance(told, Mapping) else {}
-    kind = BadUsage if answer.status < 500 else Failed
+    kind = BadUsage if answer.status in _REFUSED else Failed
     raise kind(
         str(said.get("reference", "box-refused")),
         str(said.get("message", f"the box answered with HTTP status {answer.status}")),
-        hint=str(said.get("hint") or "see what the box says of itself with: ./aibox status"),
+        hint=_hint(str(said.get("hint") or "")),
         fault=_fault(said.get("fault")),
     )
+
+
+def _hint(said: str) -> str:
+    """What the service says to do, with a command at its end: it speaks to browsers as well."""
+    told = _COMMAND.sub("./aibox ", said)
+    if "./aibox " in told:
+        return told
+    ours = "see what the box says of itself with: ./aibox status"
+    return f"{told.rstrip('.')}; or {ours}" if told and "aibox " not in told else ours
 
 
 def _fault(said: object) -> Fault:

@@ -11,6 +11,7 @@ from aibox import talking
 from aibox.cli import show
 from aibox.cli.options import AsJson
 from aibox.cli.workplace import workplace
+from aibox.errors import BadUsage, Fault
 
 app = typer.Typer(
     help="Add, list and remove documents.", no_args_is_help=True, rich_markup_mode=None
@@ -19,11 +20,11 @@ app = typer.Typer(
 
 @app.command()
 def add(
-    paths: Annotated[list[Path], typer.Argument(help="Files or folders.")], as_json: AsJson = False
+    paths: Annotated[list[str], typer.Argument(help="Files or folders.")], as_json: AsJson = False
 ) -> None:
     """Add files or folders and wait until each is searchable, or its failure is known."""
     with show.progress() as report:
-        outcome = talking.add_documents(workplace(report), paths)
+        outcome = talking.add_documents(workplace(report), [_path(name) for name in paths])
     if as_json:
         show.data({"documents": list(outcome.documents), "refused": list(outcome.refused)})
     else:
@@ -32,6 +33,18 @@ def add(
     failure = outcome.error()
     if failure is not None:
         show.end_with(failure)
+
+
+def _path(name: str) -> Path:
+    """The path of that name; without one it would be the folder one stands in."""
+    if not name:
+        raise BadUsage(
+            "path-missing",
+            "an empty name is neither a file nor a folder",
+            hint="name what to add, for example: ./aibox docs add manual.pdf",
+            fault=Fault.YOU,
+        )
+    return Path(name)
 
 
 @app.command("list")

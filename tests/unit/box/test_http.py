@@ -38,7 +38,9 @@ class Double(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         type(self).received.append((self.path, dict(self.headers), body))
-        if self.path == "/refused":
+        if self.path == "/hints":
+            self._say(422, json.dumps({"error": {**REFUSAL, **json.loads(body)}}).encode())
+        elif self.path == "/refused":
             self._say(413, json.dumps({"error": REFUSAL}).encode())
         elif self.path == "/broken":
             self._say(500, b"oops")
@@ -113,8 +115,31 @@ def test_korean_travels_unharmed(client: Loopback) -> None:
 def test_what_the_service_refuses_reaches_the_user_in_its_words(client: Loopback) -> None:
     with pytest.raises(BadUsage, match="it is too large") as caught:
         client.call("POST", "/refused", {})
-    assert (caught.value.reference, caught.value.hint) == ("too-large", "split it")
+    assert caught.value.reference == "too-large"
+    assert caught.value.hint.startswith("split it; or ")
     assert caught.value.fault is Fault.YOU
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("Type: aibox docs list", "Type: ./aibox docs list"),
+        ("Type: aibox no-such-command", "see what the box says of itself with: ./aibox status"),
+        ("", "see what the box says of itself with: ./aibox status"),
+        ("Send less.", "Send less; or see what the box says of itself with: ./aibox status"),
+    ],
+)
+def test_a_hint_of_the_service_ends_with_a_command_that_there_is(
+    client: Loopback, said: str, hint: str
+) -> None:
+    with pytest.raises(BadUsage) as caught:
+        client.call("POST", "/hints", {"hint": said})
+    assert caught.value.hint == hint
+
+
+def test_a_redirect_is_no_success(client: Loopback) -> None:
+    with pytest.raises(Failed, match="HTTP status 302"):
+        client.call("GET", "/elsewhere")
 
 
 def test_a_failure_without_words_is_ours(client: Loopback) -> None:
@@ -152,6 +177,27 @@ def test_a_file_that_cannot_be_read_is_named(client: Loopback, tmp_path: Path) -
     with pytest.raises(BadUsage, match=r"missing\.pdf"):
         client.upload("/upload", [("missing.pdf", tmp_path / "missing.pdf")])
     assert Double.received == []
+
+
+@pytest.mark.parametrize("more", [b"grown", b""])
+def test_a_file_whose_size_changes_while_it_is_sent_is_refused(
+    client: Loopback, tmp_path: Path, more: bytes
+) -> None:
+    document = tmp_path / "service.log"
+    document.write_bytes(b"x" * 200_000)
+
+    def change(_sent: int) -> None:
+        document.write_bytes(b"x" * 200_000 + more if more else b"")
+
+    with pytest.raises(BadUsage, match="its size changed meanwhile"):
+        client.upload("/upload", [("service.log", document)], on_bytes=change)
+
+
+def test_a_file_that_fails_in_the_middle_is_told(client: Loopback) -> None:
+    # The memory of a process at address 0 gives EIO, as a bad disk does.
+    with pytest.raises(BadUsage, match="Input/output error") as caught:
+        client.upload("/upload", [("x.md", Path("/proc/self/mem"))])
+    assert caught.value.hint.endswith("ls -l /proc/self")
 
 
 class Silent:
