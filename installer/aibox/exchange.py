@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 def trust_add(place: Workplace, path: Path) -> Chain:
     """Take bundles of whoever holds this first root from now on."""
-    data = _read(path)
+    data = _read(path, "./aibox trust add ROOT")
     return _changing(place, lambda trust: trusting.add(trust, data))
 
 
@@ -52,7 +52,7 @@ def trust_by_note(place: Workplace, media: Sequence[Path], typed: str, digits: i
 
 def trust_apply(place: Workplace, path: Path) -> Applied:
     """Take in a newer root, or a list of revocations."""
-    data = _read(path)
+    data = _read(path, "./aibox trust apply FILE")
     return _changing(place, lambda trust: trusting.apply(trust, data))
 
 
@@ -68,7 +68,7 @@ def _changing(place: Workplace, change: Callable[[TrustStore], T]) -> T:
         return change(TrustStore(place.root, store.filesystem))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, command: str) -> bytes:
     try:
         with path.open("rb") as file:
             return file.read(MANIFEST_LIMIT + 1)
@@ -76,7 +76,7 @@ def _read(path: Path) -> bytes:
         raise BadUsage(
             "file-unreadable",
             f"{path} cannot be read: {error.strerror}",
-            hint="name the file as its maker sent it: ./aibox trust apply FILE",
+            hint=f"name the file as its maker sent it: {command}",
             fault=Fault.YOU,
         ) from error
 

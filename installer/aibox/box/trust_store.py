@@ -172,13 +172,16 @@ class TrustStore:
     def _read(self, chain: str, name: str) -> bytes | None:
         path = self._path(chain, name)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with open(path, "rb", opener=_without_links) as stream:
+                return stream.read()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise _unreadable(path, error) from error
-        with os.fdopen(descriptor, "rb") as stream:
-            return stream.read()
+
+
+def _without_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _unreadable(path: Path, error: OSError) -> Failed:

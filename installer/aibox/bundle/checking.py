@@ -45,6 +45,13 @@ _OF_SYSTEMS = frozenset(
     }
 )
 _OF_SYSTEMS_STARTS = (".trash", ".spotlight", ".fseventsd", ".ds_store", "._")
+_IN_WORDS = {
+    Status.MISSING: "not there",
+    Status.SIZE_DIFFERS: "of another size",
+    Status.DIGEST_DIFFERS: "with other bytes",
+    Status.UNREADABLE: "unreadable",
+    Status.UNEXPECTED: "too many",
+}
 _NOT_THERE = "is not there"
 _OWN_FOLDER = "put the bundle into a folder of its own on the medium"
 
@@ -102,12 +109,17 @@ class ContentReport:
             return _refused("bundle-volume-missing", "volumes of the bundle are missing", context)
         for status, reference in _REFERENCES.items():
             if status in self.counts:
-                return _refused(reference, f"{self._sum} in the bundle", context)
+                return _refused(
+                    reference,
+                    f"files of the bundle are wrong: {self._sum}",
+                    context,
+                    is_too_much=Status.UNEXPECTED in self.counts,
+                )
         return unreadable("a medium of the bundle", context)
 
     @property
     def _sum(self) -> str:
-        return ", ".join(f"{count} {status.value}" for status, count in self.counts.items())
+        return ", ".join(f"{count} {_IN_WORDS[status]}" for status, count in self.counts.items())
 
 
 @dataclass
@@ -286,8 +298,12 @@ def _of_a_system(path: str) -> bool:
     return name in _OF_SYSTEMS or name.startswith(_OF_SYSTEMS_STARTS)
 
 
-def _refused(reference: str, message: str, context: str) -> VerificationRefused:
-    own = f"{_OWN_FOLDER}, and " if _OWN_FOLDER in context else ""
+def _refused(
+    reference: str, message: str, context: str, *, is_too_much: bool = False
+) -> VerificationRefused:
+    own = "take away what is too many, and " if is_too_much else ""
+    if _OWN_FOLDER in context:
+        own = f"{_OWN_FOLDER}, and "
     return VerificationRefused(
         reference,
         message,

@@ -74,11 +74,12 @@ def list_chains(as_json: AsJson = False) -> None:
     """List whose bundles this box takes, what it has seen of them, and what was revoked."""
     with show.progress() as report:
         found = exchange.trust_list(workplace(report))
-    rows = [_facts(chain) for chain in found]
     if as_json:
-        show.data(rows)
-    else:
-        show.table(rows, ("fingerprint", "root", "expires", "sequence", "keys", "trouble"))
+        show.data([_facts(chain) for chain in found])
+        return
+    rows = [{**_facts(chain), "revoked": _revoked(chain)} for chain in found]
+    columns = ("fingerprint", "root", "expires", "sequence", "keys", "revoked", "trouble")
+    show.table(rows, columns)
 
 
 @app.command()
@@ -164,16 +165,32 @@ def _made(folder: Path, kind: str, size: int, as_json: bool) -> None:
 
 def _facts(chain: Chain) -> dict[str, object]:
     revoked = chain.revocations
+    gone = revoked.keys if revoked else ()
     return {
         "fingerprint": chain.fingerprint,
         "root": chain.version,
         "expires": chain.expires.date().isoformat(),
         "sequence": chain.floors.sequence,
-        "keys": ", ".join(sorted(chain.release_keys.values())),
+        "keys": ", ".join(
+            sorted(name for key, name in chain.release_keys.items() if key not in gone)
+        ),
         "release_keys": dict(chain.release_keys),
         "revoked": revoked.model_dump(mode="json") if revoked else None,
         "trouble": chain.trouble,
     }
+
+
+def _revoked(chain: Chain) -> str:
+    """What was revoked, in a few words; the digests are in the JSON."""
+    found = chain.revocations
+    if found is None:
+        return ""
+    told = [f"key {chain.release_keys.get(key, key[:16])}" for key in found.keys]
+    counted = {"bundles": len(found.bundles), "files": len(found.blobs)}
+    told += [f"{count} {what}" for what, count in counted.items() if count]
+    if found.min_sequence:
+        told.append(f"sequences below {found.min_sequence}")
+    return ", ".join(told)
 
 
 def _today() -> datetime.date:

@@ -108,6 +108,15 @@ def test_a_link_is_not_followed(store: TrustStore, tmp_path: Path) -> None:
     assert error.value.reference == "trust-unreadable"
 
 
+def test_what_cannot_be_read_to_its_end_is_said(store: TrustStore) -> None:
+    chain = store.add(FIRST)
+    (store.folder / chain / "2.root.json").mkdir()
+    with pytest.raises(Failed) as error:
+        store.roots(chain)
+    assert error.value.reference == "trust-unreadable"
+    assert error.value.context.endswith("2.root.json: Is a directory")
+
+
 def test_files_are_for_their_owner_alone(store: TrustStore) -> None:
     chain = store.add(FIRST)
     store.keep_box_key(b"secret")

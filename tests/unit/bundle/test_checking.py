@@ -203,6 +203,8 @@ def test_whatever_else_lies_there_is_refused(
     with pytest.raises(VerificationRefused) as refusal:
         found.require()
     assert refusal.value.reference == "bundle-file-unexpected"
+    assert refusal.value.message == "files of the bundle are wrong: 1 too many"
+    assert refusal.value.hint.startswith("take away what is too many, and give all volumes")
 
 
 @pytest.mark.parametrize("name", ["System Volume Information", ".Trash-1000", "._aibox"])
@@ -236,7 +238,7 @@ def test_all_problems_are_counted_and_some_are_listed(whole: SmallBundle) -> Non
     found = whole.check()
     assert len(found.problems) == LISTED
     assert found.counts == {Status.UNEXPECTED: 3 * LISTED, Status.DIGEST_DIFFERS: 1}
-    with pytest.raises(VerificationRefused, match="150 unexpected"):
+    with pytest.raises(VerificationRefused, match="150 too many, 1 with other bytes"):
         found.require()
 
 

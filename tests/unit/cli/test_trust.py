@@ -112,7 +112,7 @@ def test_a_box_without_trust_lists_nobody_and_is_not_made(types: Types, place: P
     ended = types("trust", "list", "--json")
     assert (ended.code, ended.json) == (0, [])
     assert types("trust", "list").out.split() == [
-        *("fingerprint", "root", "expires", "sequence", "keys", "trouble"),
+        *("fingerprint", "root", "expires", "sequence", "keys", "revoked", "trouble"),
     ]
     assert not (place / "box").exists()
 
@@ -144,6 +144,18 @@ def test_newer_roots_and_lists_are_taken_in(types: Types, supplier: Supplier) ->
     assert (row["root"], row["revoked"]["min_sequence"]) == (2, 3)
 
 
+def test_what_was_revoked_is_listed_and_a_revoked_key_counts_no_more(
+    types: Types, supplier: Supplier
+) -> None:
+    types("trust", "add", supplier.root)
+    key = ("--release-key", key_id(supplier.keys, "release-1"))
+    types("trust", "revoke", supplier.keys, *key, "--blob", "a" * 64, "--min-sequence", "3")
+    types("trust", "apply", supplier.keys / "revoked.json")
+    assert "  key release-1, 1 files, sequences below 3" in types("trust", "list").out
+    (row,) = types("trust", "list", "--json").json
+    assert (row["keys"], list(row["release_keys"].values())) == ("", ["release-1"])
+
+
 def test_what_cannot_be_trusted_is_exit_4_and_changes_nothing(
     types: Types, supplier: Supplier, place: Path
 ) -> None:
@@ -164,3 +176,4 @@ def test_what_cannot_be_trusted_is_exit_4_and_changes_nothing(
 def test_a_file_that_is_not_there_is_wrong_usage(types: Types, place: Path, command: str) -> None:
     ended = types("trust", command, place / "gone", "--json")
     assert refused(ended) == (ExitCode.BAD_USAGE, "file-unreadable")
+    assert f"./aibox trust {command} " in ended.json["hint"]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -94,6 +95,13 @@ def add_key(folder: Path, kind: KeyKind, key: SigningKey) -> None:
     secret = keys.private_bytes(key, openssh=kind is KeyKind.RELEASE)
     keys.write(folder / f"{key.name}.key", secret, secret=True)
     keys.write(folder / f"{key.name}.pub", keys.public_line(key.public, key.name) + b"\n")
+
+
+def drop_key(folder: Path, name: str) -> None:
+    """Take both halves of a key away, as far as they are there and the disk lets us."""
+    for path in (folder / f"{name}.key", folder / f"{name}.pub"):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def free_name(folder: Path, kind: KeyKind, taken: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,6 +141,8 @@ def write(path: Path, data: bytes, *, secret: bool = False) -> None:
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise Failed(
             "key-folder-refused",
             f"{path} cannot be written: {error.strerror}",

@@ -77,15 +77,21 @@ def initialise(
     data = _sealed(envelope.encode(root.to_dict()), made[KeyKind.ROOT])
     fingerprint = metadata.fingerprint(data)
     key_folder.make(folder)
-    for kind, pairs in made.items():
-        for key in pairs:
-            key_folder.add_key(folder, kind, key)
-    key_folder.write_allowed_signers(folder, members)
-    key_folder.write_readme(
-        folder, holders=root_keys, needed=root_threshold, fingerprint=fingerprint
-    )
-    # Last: a folder with a root is a finished one.
-    key_folder.write_root(folder, 1, data)
+    try:
+        for kind, pairs in made.items():
+            for key in pairs:
+                key_folder.add_key(folder, kind, key)
+        key_folder.write_allowed_signers(folder, members)
+        key_folder.write_readme(
+            folder, holders=root_keys, needed=root_threshold, fingerprint=fingerprint
+        )
+        # Last: a folder with a root is a finished one.
+        key_folder.write_root(folder, 1, data)
+    except BaseException:
+        # Keys without a root are of no use, and would keep the folder from the next attempt.
+        for member in members:
+            key_folder.drop_key(folder, member.name)
+        raise
     return Initialised(data, fingerprint)
 
 

@@ -15,7 +15,7 @@ from aibox.bundle.trust.head import Floors, Head, read_unverified, verify
 from aibox.bundle.trust.key_folder import KeyKind
 from aibox.bundle.trust.metadata import RELEASE, ROOT
 from aibox.bundle.trust.signing import NewKey
-from aibox.errors import BadUsage, VerificationRefused
+from aibox.errors import BadUsage, Failed, VerificationRefused
 from trust_keys import CREATED, NOW, blob, description
 
 NAMED = {"aibox": blob("launcher"), "blobs/sha256/" + blob("index").sha256: blob("index")}
@@ -86,6 +86,17 @@ def test_the_readme_tells_the_fingerprint_and_who_keeps_what(folder: Path) -> No
     assert "3 people" in text
     assert "PRIVATE" not in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_keys_that_could_not_be_finished_leave_nothing_in_the_way(tmp_path: Path) -> None:
+    folder = tmp_path / "keys"
+    (folder / "README.txt").mkdir(parents=True)
+    with pytest.raises(Failed) as caught:
+        signing.initialise(folder, created=CREATED)
+    assert caught.value.reference == "key-folder-refused"
+    assert {path.name for path in folder.iterdir()} == {"allowed_signers", "README.txt"}
+    (folder / "README.txt").rmdir()
+    assert signing.initialise(folder, created=CREATED).root == (folder / "1.root.json").read_bytes()
 
 
 def test_a_folder_with_keys_is_left_alone(folder: Path) -> None:
