@@ -21,6 +21,7 @@ from aibox.errors import BadUsage, Fault
 from aibox.fit.engine import MIB
 from aibox.measuring import basis, calibration
 from aibox.measuring.calibration import Calibration
+from aibox.schema import MOST_BYTES, replace_text
 from aibox.serving import FROZEN
 
 _LINE = re.compile(rf"^{FROZEN}\s*=.*$", re.MULTILINE)
@@ -39,11 +40,12 @@ def adopted(content: Content, file: Path) -> Iterator[str]:
     _refuse_other(found, release)
     path = content.profiles / f"{found.profile}.toml"
     before = path.read_text(encoding="utf-8")
-    path.write_text(edited(before, found), encoding="utf-8")
+    command = f"./aibox lock --calibration {file}"
+    replace_text(path, edited(before, found), what="profile", command=command)
     try:
         yield found.profile
     except BaseException:
-        path.write_text(before, encoding="utf-8")
+        replace_text(path, before, what="profile", command=command)
         raise
 
 
@@ -122,7 +124,8 @@ def _stale(found: Calibration, told: str) -> BadUsage:
 
 def _read(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        with file.open("rb") as opened:
+            data = opened.read(MOST_BYTES + 1)
     except OSError as error:
         raise BadUsage(
             "calibration-unreadable",
@@ -130,3 +133,11 @@ def _read(file: Path) -> bytes:
             hint=f"check the name with: ls -l {file.parent}",
             fault=Fault.YOU,
         ) from error
+    if len(data) > MOST_BYTES:
+        raise BadUsage(
+            "calibration-unreadable",
+            f"{file} is larger than any calibration",
+            hint="make one on the box, with its engine running: ./aibox calibrate",
+            fault=Fault.YOU,
+        )
+    return data

@@ -28,6 +28,7 @@ from aibox.plan import Target
 from aibox.profile import FileWish, ImageWish, ModelWish, PackagesWish
 from aibox.progress import Progress, Report
 from aibox.release import Release
+from aibox.schema import replace_text
 
 if TYPE_CHECKING:
     from aibox.bundle.build.cache import BlobCache
@@ -92,7 +93,7 @@ def update(
     text = locks.dump(resolved)
     locks.parse(text)
     if text != _text(content.lockfile):
-        _replace(content.lockfile, text)
+        replace_text(content.lockfile, text, what="lock", command=locks.COMMAND)
     left = review.findings(resolved, resolve.wanted(content))
     return (*review.changes(previous, resolved), *left)
 
@@ -105,7 +106,8 @@ def advance(content: Content, today: datetime.date | None = None) -> int:
     """
     lock = locks.load(content.lockfile)
     update = {"sequence": lock.sequence + 1, "date": today or current_date()}
-    _replace(content.lockfile, locks.dump(lock.model_copy(update=update)))
+    text = locks.dump(lock.model_copy(update=update))
+    replace_text(content.lockfile, text, what="lock", command=f"{locks.COMMAND} --next")
     return lock.sequence + 1
 
 
@@ -243,9 +245,3 @@ def _previous(content: Content) -> ModelsLock | None:
 
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _replace(path: Path, text: str) -> None:
-    new = path.with_name(path.name + ".new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)

@@ -1,4 +1,4 @@
-"""Reading the TOML files people and `aibox lock` write: typed, closed, versioned.
+"""Reading, and replacing, the TOML files people and `aibox lock` write: typed, closed, versioned.
 
 Every file carries `version`; a reader refuses a greater one. Unknown keys are refused with
 their path (`tree[2].files[0].colour`), because a misspelt key that is silently ignored is a
@@ -8,13 +8,14 @@ value somebody believes to be set.
 from __future__ import annotations
 
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from aibox.errors import BadUsage, Fault
+from aibox.errors import BadUsage, Failed, Fault
 
 
 def _without_dot_parts(path: str) -> str:
@@ -76,6 +77,26 @@ def read_text(path: Path, *, what: str, command: str) -> str:
     except UnicodeDecodeError as error:
         problem = f"{path} cannot be read: byte {error.start} is no UTF-8; save it as UTF-8"
         raise _refusal(f"{what}-unreadable", problem, command) from error
+
+
+def replace_text(path: Path, text: str, *, what: str, command: str) -> None:
+    """Write a whole file in the place of the old one, which stays where that fails.
+
+    Raises `Failed` (`<what>-not-written`), its hint ending with `command`.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
+        raise Failed(
+            f"{what}-not-written",
+            f"{path} cannot be written: {error.strerror or error}",
+            hint=f"see who owns its folder and what room is left there, then: {command}",
+            fault=Fault.HOST,
+        ) from error
 
 
 def parse_toml(

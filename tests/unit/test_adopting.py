@@ -195,6 +195,14 @@ def test_a_file_that_is_not_there_is_wrong_usage(project: Content) -> None:
         pass
 
 
+def test_a_file_without_an_end_is_wrong_usage(project: Content) -> None:
+    with (
+        pytest.raises(BadUsage, match="is larger than any calibration"),
+        adopting.adopted(project, Path("/dev/zero")),
+    ):
+        pass
+
+
 @pytest.mark.parametrize(
     "changes", [{"freeze": 0}, {"freeze": -1}, {"version": 0}, {"profile": "../cpu"}]
 )

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from aibox import schema
 from aibox import site as sites
-from aibox.errors import BadUsage
+from aibox.errors import BadUsage, Failed
 
 GOOD = b"version = 1\n"
 DEEP = b"x = " + b"[" * 5000 + b"]" * 5000
@@ -59,3 +60,14 @@ def test_a_long_key_does_not_fill_the_screen(tmp_path: Path) -> None:
     path = tmp_path / "site.toml"
     path.write_bytes(GOOD + b"k" * 100_000 + b" = 1")
     assert len(refusal(path).message) < len(str(path)) + 120
+
+
+def test_a_file_that_cannot_be_replaced_stays_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "models.lock"
+    path.write_text("old")
+    (tmp_path / "models.lock.new").mkdir()
+    with pytest.raises(Failed) as caught:
+        schema.replace_text(path, "new", what="lock", command="./aibox lock")
+    assert (caught.value.reference, path.read_text()) == ("lock-not-written", "old")
+    assert caught.value.message == f"{path} cannot be written: Is a directory"
+    assert caught.value.hint.endswith("./aibox lock")

@@ -51,24 +51,15 @@ def lock(
 ) -> None:
     """Write models.lock anew from profiles and their wishes, prompts, questions and the app."""
     if next_sequence:
+        if check or profile or upgrade or calibration:
+            raise _apart(
+                "next-and-others", "--next raises the sequence and does nothing else", "--next"
+            )
         sequence = locking.advance(content.find())
         show.data({"sequence": sequence}) if as_json else show.text(f"Sequence:  {sequence}")
         return
-    if check and upgrade:
-        raise BadUsage(
-            "check-and-upgrade",
-            "--check looks nothing up, so it cannot say what --upgrade would find",
-            hint="leave out one of them; an upgrade shows what it changed: "
-            f"./aibox lock --upgrade {upgrade[0]}",
-            fault=Fault.YOU,
-        )
-    if check and calibration:
-        raise BadUsage(
-            "check-and-calibration",
-            "--check writes nothing, and a calibration is written into its profile",
-            hint=f"leave out one of them: ./aibox lock --calibration {calibration}",
-            fault=Fault.YOU,
-        )
+    if check:
+        _refuse_changes(upgrade, calibration)
     found = content.find()
     with show.progress() as report, _taken_in(found, calibration, profile or []) as names:
         changes = locking.run(
@@ -91,6 +82,32 @@ def lock(
                 fault=Fault.YOU,
             )
         )
+
+
+def _refuse_changes(upgrade: list[str] | None, calibration: Path | None) -> None:
+    """A check changes nothing, so what changes something does not go with it."""
+    if upgrade:
+        raise _apart(
+            "check-and-upgrade",
+            "--check looks nothing up, so it cannot say what --upgrade would find; an upgrade "
+            "shows what it changed",
+            f"--upgrade {upgrade[0]}",
+        )
+    if calibration:
+        raise _apart(
+            "check-and-calibration",
+            "--check writes nothing, and a calibration is written into its profile",
+            f"--calibration {calibration}",
+        )
+
+
+def _apart(reference: str, message: str, option: str) -> BadUsage:
+    return BadUsage(
+        reference,
+        message,
+        hint=f"give one of them at a time: ./aibox lock {option}",
+        fault=Fault.YOU,
+    )
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -91,3 +92,17 @@ def test_a_check_does_not_go_with_a_calibration(content: Content) -> None:
     with pytest.raises(BadUsage) as caught:
         command.lock(check=True, calibration=Path("c.json"))
     assert caught.value.reference == "check-and-calibration"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"check": True}, {"profile": ["local"]}, {"upgrade": ["one"]}, {"calibration": Path("c")}],
+    ids=["check", "profile", "upgrade", "calibration"],
+)
+def test_the_next_sequence_goes_with_nothing_else(content: Content, option: dict[str, Any]) -> None:
+    before = content.lockfile.read_bytes()
+    with pytest.raises(BadUsage) as caught:
+        command.lock(next_sequence=True, **option)
+    assert caught.value.reference == "next-and-others"
+    assert caught.value.hint.endswith("./aibox lock --next")
+    assert content.lockfile.read_bytes() == before
