@@ -5,14 +5,17 @@ What only asks where the box is does not wait for what changes one to be importe
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import shlex
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aibox import content
-from aibox.errors import Failed, Fault
+from aibox.errors import BadUsage, Failed, Fault
 from aibox.progress import Report
 
 if TYPE_CHECKING:
@@ -28,15 +31,40 @@ _MARKS = ("record.jsonl", "journal/intent.json")
 def workplace(report: Report, profile: str | None = None) -> Workplace:
     """Where a command works; `profile` is the one it names, of a box that may not be there yet.
 
-    Raises `Failed` (`box-of-another-user`).
+    Raises `BadUsage` (`box-root-unusable`) and `Failed` (`box-of-another-user`).
     """
     from aibox.prepare import Workplace
 
     found = content.find()
     server = profile is not None and _is_for_servers(found, profile)
     root = box_root(server=server)
+    _refuse_no_folder(root)
     _refuse_another_users(root)
     return Workplace(root, found, report)
+
+
+def _refuse_no_folder(root: Path) -> None:
+    """Where there is something else than a folder, no box is and none can be."""
+    try:
+        why = "" if stat.S_ISDIR(root.stat().st_mode) else "it is no folder"
+    except OSError as error:
+        # What is not there yet is made; what this user may not see is told by who owns it.
+        soft = error.errno in (errno.ENOENT, errno.EACCES)
+        why = "" if soft and not root.is_symlink() else error.strerror or str(error)
+    if any(ord(character) < ord(" ") for character in str(root)):
+        why = "its name has control characters"
+    if why:
+        raise _unusable(str(root), why)
+
+
+def _unusable(root: str, why: str) -> BadUsage:
+    return BadUsage(
+        "box-root-unusable",
+        f"the box cannot lie there: {why}",
+        context=root[:200],
+        hint="name another folder, for example: AIBOX_HOME=/srv/aibox ./aibox status",
+        fault=Fault.YOU,
+    )
 
 
 def _refuse_another_users(root: Path) -> None:
@@ -78,13 +106,26 @@ def command() -> str:
     tree = content.find()
     if tree.program is None:
         return "./aibox"
-    path = box_root() / "bin" / "aibox"
-    if not path.exists():
-        started_from = os.environ.get("AIBOX_BUNDLE") or tree.root
-        return "sh " + shlex.quote(f"{started_from}/aibox")
-    if path.is_relative_to(Path.home()):
-        return "~/" + shlex.quote(str(path.relative_to(Path.home())))
+    with suppress(BadUsage, OSError):  # Errors are told in these words, also that of no box root.
+        path = box_root() / "bin" / "aibox"
+        if path.exists():
+            return _typed(path)
+    started_from = os.environ.get("AIBOX_BUNDLE") or tree.root
+    return "sh " + shlex.quote(f"{started_from}/aibox")
+
+
+def _typed(path: Path) -> str:
+    with suppress(BadUsage):
+        if path.is_relative_to(_home()):
+            return "~/" + shlex.quote(str(path.relative_to(_home())))
     return shlex.quote(str(path))
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise _unusable("~", "this user has no home folder, and HOME is not set") from error
 
 
 def box_root(*, server: bool = False) -> Path:
@@ -92,18 +133,21 @@ def box_root(*, server: bool = False) -> Path:
 
     `AIBOX_HOME` decides. Without it a program that lies in a box means that box. Else it is the
     folder of the host for a `server` and where the user may write to the host's box and has none,
-    and the folder in the user's data (XDG) otherwise.
+    and the folder in the user's data (XDG) otherwise. Raises `BadUsage` (`box-root-unusable`).
     """
     named = os.environ.get("AIBOX_HOME")
     if named:
-        return Path(named).expanduser().absolute()
+        try:
+            return Path(named).expanduser().absolute()
+        except (RuntimeError, OSError) as error:  # No such user; the folder one is in is gone.
+            raise _unusable(named, str(error).rstrip(".")) from error
     around = content.find().root.parent
     if around.name == "programs" and _is_begun(around.parent):
         return around.parent
     if server:
         return SERVER_ROOT
     data = os.environ.get("XDG_DATA_HOME")
-    base = Path(data) if data and Path(data).is_absolute() else Path.home() / ".local" / "share"
+    base = Path(data) if data and Path(data).is_absolute() else _home() / ".local" / "share"
     own = base / "aibox"
     theirs = not _is_begun(own) and _is_begun(SERVER_ROOT, os.W_OK)
     return SERVER_ROOT if theirs else own

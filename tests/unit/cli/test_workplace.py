@@ -6,14 +6,16 @@ import json
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aibox import content, pipeline
 from aibox.cli import app, show, workplace
 from aibox.content import Content
-from aibox.errors import Failed
+from aibox.errors import BadUsage, Failed
 
 
 @pytest.fixture
@@ -158,3 +160,31 @@ def test_root_and_the_owner_may_use_a_box_and_anybody_make_one(
     for user in (0, box.stat().st_uid):
         another_user(monkeypatch, user)
         assert workplace.workplace(lambda _: None).root == box
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["{0}/file", "{0}/file/box", "{0}/{long}", "{0}/a\nb", "~no-such-user-here/box", "{0}/loop/x"],
+)
+def test_where_no_box_can_lie_none_is_looked_for(
+    types: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "loop").symlink_to("loop")
+    root = named.format(tmp_path, long="x" * 5000)
+    for command in ("status", "history", "uninstall", "install"):
+        words = (command, "--profile", "local") if command == "install" else (command,)
+        monkeypatch.setenv("AIBOX_HOME", root)
+        ended = types(*words, "--json")
+        assert (ended.code, ended.json["reference"]) == (2, "box-root-unusable"), ended.err
+
+
+def test_whoever_has_no_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("AIBOX_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(BadUsage, match="HOME is not set"):
+        workplace.box_root()
