@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from aibox import checks
 from aibox.box import gpu_evidence, gpus, host, stalls
-from aibox.box.http import check_authority
+from aibox.box.http import check_authority, check_certificate
 from aibox.box.journal import Intent, Unreadable
 from aibox.box.runtime import ServiceStatus
 from aibox.box.store import Store
@@ -68,6 +68,11 @@ def hardware(release: Release) -> tuple[Finding, ...]:
     )
 
 
+def of_site(site: Site) -> tuple[Finding, ...]:
+    """What the site names, before anything is installed with it."""
+    return (*endpoint(site), *certificate(site))
+
+
 def endpoint(site: Site) -> tuple[Finding, ...]:
     """What can be said of a language model elsewhere before anybody asks it."""
     is_asked_here = not site.member or "app" in site.hosts[site.member].groups
@@ -79,6 +84,23 @@ def endpoint(site: Site) -> tuple[Finding, ...]:
         *_cloud(engine.model),
         *([_key(engine.api_key_file)] if engine.api_key_file else []),
         *([_authority(engine.ca_file)] if engine.ca_file else []),
+    )
+
+
+def certificate(site: Site) -> tuple[Finding, ...]:
+    """Whether the gateway can serve with the site's own certificate, where it has one."""
+    given, key = site.container.certificate_file, site.container.key_file
+    if not given:
+        return ()
+    problem = check_secret_file(Path(key)) or check_certificate(Path(given), Path(key))
+    return (
+        _finding(
+            "site certificate",
+            not problem,
+            problem or given,
+            "a certificate that is valid today, and its key in a file of mode 0600 (PEM)",
+            f"look at what it says: openssl x509 -noout -text -in {shlex.quote(given)}",
+        ),
     )
 
 

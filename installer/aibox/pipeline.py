@@ -79,13 +79,13 @@ def plan(place: Workplace, wish: Wish) -> Plan:
 
 
 def judge(store: Store, place: Workplace, prepared: Prepared) -> tuple[Finding, ...]:
-    """Every finding about this host, its hardware and the model elsewhere; changes nothing."""
+    """Every finding about this host, its hardware and files of the site; changes nothing."""
     material = prepared.material
     judged = servers.judge if prepared.for_server else provision.judge
     asked = (store, place.content, material.release, material.plan)
     found = judged(*asked, place.report, prepared.released)
     part = placement.part(material.release, material.plan.site)
-    return (*diagnosis.hardware(part), *found, *diagnosis.endpoint(material.plan.site))
+    return (*diagnosis.hardware(part), *found, *diagnosis.of_site(material.plan.site))
 
 
 # -- changing -----------------------------------------------------------------------------------

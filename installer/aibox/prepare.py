@@ -35,6 +35,9 @@ from aibox.render import render, render_unit
 from aibox.site import Engine, Server, Site
 from aibox.stage import Material
 
+_MOST_OF_A_CERTIFICATE = 1 << 20
+"""Bytes; more than any has with its chain."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
@@ -226,7 +229,8 @@ def _digest_of(certificate: str) -> str:
     if not certificate:
         return ""
     try:
-        return digest.of_bytes(Path(certificate).read_bytes())
+        with Path(certificate).open("rb") as file:
+            return digest.of_bytes(file.read(_MOST_OF_A_CERTIFICATE))
     except OSError as error:
         raise BadUsage(
             "site-file-unreadable",

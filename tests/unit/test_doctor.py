@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from aibox.box.store import Store
-from aibox.doctor import endpoint, examine
+from aibox.doctor import endpoint, examine, of_site
 from aibox.preflight import Status
 from aibox.record import Action, Entry, Result
-from aibox.site import Engine, Host, Site
+from aibox.site import Container, Engine, Host, Site
 from aibox.verdict import CaseResult, Verdict
 from certificates import Authority
 
@@ -77,6 +77,22 @@ def test_an_authority_that_is_none_keeps_a_release_from_being_installed(tmp_path
     ):
         named = Site(engine=elsewhere.model_copy(update={"ca_file": str(path)}))
         assert {one.check: one.status for one in endpoint(named)}["engine authority"] is status
+
+
+def test_a_certificate_that_cannot_serve_keeps_a_release_from_being_installed(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    (given, key), (_, other) = (authority.vouches_for(name) for name in ("box", "other"))
+    for secret, status in ((key, Status.OK), (other, Status.VETO)):
+        files = {"certificate_file": str(given), "key_file": str(secret)}
+        named = Site(container=Container(names=("box",), **files))
+        (found,) = of_site(named)
+        assert (found.check, found.status) == ("site certificate", status)
+    key.chmod(0o644)
+    (found,) = of_site(Site(container=Container(names=("box",), **files | {"key_file": str(key)})))
+    assert found.found.endswith(f"chmod 600 {key}")
+    assert of_site(Site()) == ()
 
 
 @pytest.mark.parametrize("model", ["gpt-oss:120b-cloud", "kimi-k2:cloud"])

@@ -15,7 +15,7 @@ import json
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path, PurePosixPath
 
 from pydantic import ValidationError
@@ -68,7 +68,8 @@ def pack(folder: Path, hardware: Sequence[str], output: Path) -> int:
                 count += 1
     except OSError as error:
         if not isinstance(error, FileExistsError):
-            output.unlink(missing_ok=True)
+            with suppress(OSError):
+                output.unlink(missing_ok=True)
         raise Failed(
             "compiled-not-written",
             f"{output} cannot be written: {error.strerror or error}",

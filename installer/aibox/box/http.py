@@ -16,6 +16,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +27,7 @@ from aibox.errors import BadUsage, Failed, Fault
 
 JSON_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 3.0
+_PRIVATE_KEY = b"PRIVATE KEY-----"
 _SUCCESS = range(200, 300)
 _REFUSED = range(400, 500)
 _COMMAND = re.compile(r"(?<![\w./])aibox (?=(docs|status|health|doctor|start|gc)\b)")
@@ -207,9 +209,41 @@ def check_authority(path: Path) -> str:
     """Why `path` holds no certificates (PEM) that could vouch, or an empty string."""
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+        holds_a_key = _PRIVATE_KEY in _beginning(path)
     except OSError as error:
         return f"{path}: {error.strerror or error}"
+    return f"{path} holds a private key, which nobody needs here" if holds_a_key else ""
+
+
+def check_certificate(certificate: Path, key: Path) -> str:
+    """Why a certificate (PEM, its chain may follow) and its key cannot serve now, or ""."""
+    from cryptography import x509  # Who only asks a box how it is does not wait for it.
+
+    try:
+        own = x509.load_pem_x509_certificates(_beginning(certificate))[0]
+    except OSError as error:
+        return f"{certificate}: {error.strerror or error}"
+    except ValueError:
+        return f"{certificate} holds no certificate (PEM)"
+    begins, ends = own.not_valid_before_utc, own.not_valid_after_utc
+    if not begins <= datetime.now(UTC) <= ends:
+        return f"{certificate} is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}"
+    try:
+        # With an empty passphrase, or a key that has one would be asked for at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"{key} is not the key of {certificate}"
+        return f"{key} holds no key that can be used (PEM, without a passphrase)"
+    except OSError as error:
+        return f"{key}: {error.strerror or error}"
     return ""
+
+
+def _beginning(path: Path) -> bytes:
+    """More than any chain of certificates has; what has no end is not read to it."""
+    with path.open("rb") as file:
+        return file.read(1 << 20)
 
 
 def _loopback(host: str) -> str:

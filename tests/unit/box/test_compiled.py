@@ -186,6 +186,14 @@ def test_a_file_that_is_there_is_never_written_over(boxes: Boxes) -> None:
     assert boxes.archive.read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize("name", ["a.tar/below a file", "x" * 300])
+def test_a_place_where_no_file_can_be_is_told(boxes: Boxes, name: str) -> None:
+    boxes.archive.with_name("a.tar").write_bytes(b"mine")
+    with pytest.raises(Failed) as failed:
+        compiled.pack(boxes.made, HERE, boxes.archive.with_name("a.tar").parent / name)
+    assert failed.value.reference == "compiled-not-written"
+
+
 def test_the_processor_is_one_digest() -> None:
     assert compiled.processor() == compiled.processor()
     assert len(compiled.processor()) == len("processor ") + 16
