@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from aibox import checks
-from aibox.box import gpu_evidence, gpus, host, stalls
+from aibox.box import gpu_evidence, gpus, guard, host, stalls
 from aibox.box.http import check_authority, check_certificate
 from aibox.box.journal import Intent, Unreadable
 from aibox.box.runtime import ServiceStatus
@@ -39,6 +39,17 @@ def examine(
         *_quotes(store),
         _answers(ready),
     )
+
+
+def of_begun(store: Store) -> tuple[Finding, ...]:
+    """What there is of a box that serves nothing: half of one, or one that lost its way.
+
+    Nothing where none was begun.
+    """
+    if store.journal.read() is None and not store.is_lost():
+        return ()
+    with guard.hold(store.layout.root, shared=True):
+        return examine(store, (), (False, "no generation serves"))
 
 
 def refused(error: AiboxError) -> Finding:
@@ -205,9 +216,10 @@ def _generations(store: Store) -> Iterator[Finding]:
 
 def _record(store: Store) -> Finding:
     history = store.history.read()
+    is_lost = not history.entries and bool(store.generations())
     return _finding(
         "record",
-        history.unreadable_lines == 0,
+        history.unreadable_lines == 0 and not is_lost,
         f"{len(history.entries)} entries, {history.unreadable_lines} unreadable lines",
         "every line readable",
         "keep a copy of record.jsonl as evidence, then look at: ./aibox history",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from aibox.errors import AiboxError
+from aibox.errors import AiboxError, Failed, Fault
 from aibox.lock import Golden
 from aibox.profile import GatePolicy
 from aibox.progress import ticking
@@ -75,6 +75,17 @@ def run(
         results.append(result)
         report(f"{question.id}: {_told(result)}")
     return judge(questions, results, before)
+
+
+def refuse_stopped(states: Sequence[str]) -> None:
+    """Raise `Failed` (`box-stopped`) where all services are stopped: nobody would ever answer."""
+    if states and all(state == "stopped" for state in states):
+        raise Failed(
+            "box-stopped",
+            "the box does not answer: all of its services are stopped",
+            hint="start it with: ./aibox start",
+            fault=Fault.HOST,
+        )
 
 
 def wait(

@@ -48,7 +48,7 @@ from aibox.prepare import (
     prepare,
     require_current,
 )
-from aibox.record import Action, Entry
+from aibox.record import Action, History
 from aibox.release import Release
 from aibox.site import Site
 from aibox.verdict import Verdict
@@ -380,7 +380,7 @@ def doctor(place: Workplace) -> tuple[Finding, ...]:
     store = Store(place.root)
     now = current(store)
     if now is None:
-        return (*_host_alone(place), *diagnosis.graphics(None))
+        return (*_host_alone(place), *diagnosis.graphics(None), *diagnosis.of_begun(store))
     services = runtime_of(place, store).services()
     ready = runtimes.Probe(store, now, place.report).ready()
     with guard.hold(place.root, shared=True):
@@ -400,9 +400,10 @@ def _host_alone(place: Workplace) -> tuple[Finding, ...]:
 
 
 def check_health(place: Workplace) -> Verdict:
-    """Ask the golden questions now; changes nothing."""
+    """Ask the golden questions now; changes nothing. Raises `Failed` (`box-stopped`)."""
     store = Store(place.root)
     require_current(store)
+    health.refuse_stopped([service.state for service in runtime_of(place, store).services()])
     return gate_of(place, store)()
 
 
@@ -479,9 +480,9 @@ def require_box(place: Workplace) -> None:
     require_current(Store(place.root))
 
 
-def history(place: Workplace) -> tuple[Entry, ...]:
-    """Every fact of the record, oldest first."""
-    return Store(place.root).history.read().entries
+def history(place: Workplace) -> History:
+    """Every fact of the record, oldest first, and how much of it cannot be read."""
+    return Store(place.root).history.read()
 
 
 def _unhealthy(verdict: Verdict) -> Failed:

@@ -20,7 +20,7 @@ from aibox.bundle import source
 from aibox.bundle.layout import MANIFEST
 from aibox.bundle.source import Opener
 from aibox.content import Content
-from aibox.errors import BadUsage, Fault
+from aibox.errors import BadUsage, Failed, Fault
 from aibox.fit import loadable
 from aibox.lock import Role
 from aibox.objects import Placed
@@ -164,6 +164,7 @@ def _origin(place: Workplace, wish: Wish, now: Current | None) -> Iterator[_Orig
 def _checkout(place: Workplace, wish: Wish, name: str | None) -> _Origin:
     lockfile = (wish.lockfile or place.content.lockfile).absolute()
     if name is None:
+        _refuse_lost(Store(place.root))
         raise ProfileMissing(_proposal(place.content))
     made = release.make(lock.load(lockfile), profile.load(place.content.profiles, name))
     release.refuse_unresolved(made)
@@ -368,10 +369,23 @@ def current(store: Store) -> Current | None:
     )
 
 
+def _refuse_lost(store: Store) -> None:
+    """A box that lost its way is there all the same."""
+    if store.is_lost():
+        raise Failed(
+            "current-lost",
+            "the box is there, but `current` names none of its generations",
+            context=str(store.layout.current),
+            hint="let the box find its way back: ./aibox recover",
+            fault=Fault.HOST,
+        )
+
+
 def require_current(store: Store) -> Current:
     """Like `current`, for commands that need a box."""
     found = current(store)
     if found is None:
+        _refuse_lost(store)
         raise BadUsage(
             "no-box",
             "nothing is installed here",

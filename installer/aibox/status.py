@@ -80,7 +80,7 @@ def describe(
         release=now.release.id if now else "",
         generation=now.generation if now else None,
         profile=now.release.profile if now else "",
-        state=judge(now is not None, isinstance(store.journal.read(), Intent), services),
+        state=judge(now is not None, _is_interrupted(store), services),
         url=plans.address(site, now.release.runtime) if now else "",
         engine=plans.engine(now.release, site) if now else "",
         services=tuple(
@@ -93,6 +93,11 @@ def describe(
         calibrations=counts,
         stalls=read_stalls(store.layout.root),
     )
+
+
+def _is_interrupted(store: Store) -> bool:
+    """Whether `recover` has something to do: an open intent, or a `current` that is lost."""
+    return isinstance(store.journal.read(), Intent) or store.is_lost()
 
 
 def judge(installed: bool, interrupted: bool, services: tuple[ServiceStatus, ...]) -> State:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from aibox import record
 from aibox.box.filesystem import Filesystem
+from aibox.errors import Fault, NeedsPerson
 from aibox.record import Entry, History
 
 
@@ -18,11 +20,23 @@ class RecordFile:
         self._filesystem = filesystem
 
     def read(self) -> History:
-        """What is recorded; an empty history if the file is missing."""
+        """What is recorded; an empty history if the file is missing.
+
+        Raises `NeedsPerson` (`record-unreadable`): what cannot be read is not taken for nothing.
+        """
         try:
             return record.parse(self._path.read_bytes())
         except FileNotFoundError:
             return History()
+        except OSError as error:
+            raise NeedsPerson(
+                "record-unreadable",
+                f"the record of the box cannot be read: {error.strerror}",
+                context=str(self._path),
+                hint="see whose it is and what lies there; nothing is changed until it can be "
+                f"read: ls -ld {shlex.quote(str(self._path))}",
+                fault=Fault.HOST,
+            ) from error
 
     def append(self, entry: Entry) -> Entry:
         """Add the entry with the next sequence, once: the same fact is not added again.

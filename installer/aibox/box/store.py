@@ -88,6 +88,10 @@ class Store(BlobStore):
         number = int(match[1]) if match else 0
         return number if self.layout.generation(number).is_dir() else None
 
+    def is_lost(self) -> bool:
+        """Whether `current` names nothing although a generation must serve; `recover` mends it."""
+        return self.current() is None and self.slots.load().last_good is not None
+
     def contents(self, number: int) -> Contents:
         """The listing of a generation.
 
@@ -198,11 +202,15 @@ class Store(BlobStore):
             NeedsPerson: `generation-damaged`, when `wanted` is.
         """
         current, history = self.current(), self.history.read()
+        # A record that was damaged forgets a generation; the state remembers the last two.
+        before = self.slots.load().prev_good
+        forgotten = () if before is None or before in history.good() else (before,)
         if wanted is not None:
-            self._require_good(wanted, current, history.good())
+            self._require_good(wanted, current, (*history.good(), *forgotten))
             self.require_sound(wanted)
             return wanted
-        for number in record.before(history, current, self.generations()):
+        older = tuple(number for number in forgotten if current is not None and number < current)
+        for number in (*record.before(history, current, self.generations()), *older):
             if self.is_sound(number):
                 return number
         raise BadUsage(

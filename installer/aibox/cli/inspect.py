@@ -215,7 +215,8 @@ def _provenance(found: Provenance | None) -> str:
 def history(as_json: AsJson = False) -> None:
     """Everything this box ever did, oldest first."""
     with show.progress() as report:
-        entries = pipeline.history(workplace(report))
+        found = pipeline.history(workplace(report))
+    entries = found.entries
     rows = [
         {
             "generation": entry.generation,
@@ -245,6 +246,11 @@ def history(as_json: AsJson = False) -> None:
             for row, entry in zip(rows, entries, strict=True)
         ]
         show.table(short, _HISTORY)
+    if found.unreadable_lines:
+        show.note(
+            "lines of the record that cannot be read and are not shown: "
+            f"{found.unreadable_lines}; keep a copy of record.jsonl as evidence"
+        )
 
 
 COMMANDS = {

@@ -227,6 +227,22 @@ def test_a_rollback_to_nowhere_is_bad_usage(box: Commands, wanted: int, referenc
     assert error.value.reference == reference
 
 
+@pytest.mark.parametrize("record", [b"", b"torn\n"])
+def test_a_damaged_record_does_not_take_the_way_back(box: Commands, record: bytes) -> None:
+    box.upgrade(TWO)
+    box.store.layout.record.write_bytes(record)
+    assert box.store.rollback_target(1) == 1
+    assert box.rollback().serving == 1
+
+
+def test_a_record_that_cannot_be_read_is_not_taken_for_none(box: Commands) -> None:
+    box.store.layout.record.unlink()
+    box.store.layout.record.mkdir()
+    with pytest.raises(NeedsPerson) as error:
+        box.store.history.read()
+    assert error.value.reference == "record-unreadable"
+
+
 def test_a_generation_that_failed_its_gate_cannot_be_asked_for(box: Commands) -> None:
     box.upgrade(BROKEN)
     error = quietly(lambda: box.rollback(2))

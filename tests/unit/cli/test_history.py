@@ -49,3 +49,12 @@ def test_people_read_the_sequence_and_whether_it_was_signed(types: Types, site: 
     heading, *rows = types("history").out.splitlines()
     start = heading.index("bundle")
     assert [row[start:].rstrip() for row in rows] == ["-", "7 signed", "8 unsigned"]
+
+
+def test_lines_that_cannot_be_read_are_told(types: Types, site: SmallSite) -> None:
+    recorded(site, None)
+    with site.store.layout.record.open("ab") as record:
+        record.write(b"torn\n")
+    ended = types("history", "--json")
+    assert len(ended.json) == 1
+    assert "cannot be read and are not shown: 1" in ended.err
