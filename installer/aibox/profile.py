@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from aibox.errors import BadUsage, Fault
 from aibox.hardware import Hardware
@@ -207,11 +208,17 @@ class PackagesWish(Model):
     kernels: tuple[str, ...] = ()
 
 
+def _names_no_user(address: str) -> str:
+    if "@" in urlsplit(address).netloc:
+        raise ValueError("must hold no name and no password: it goes into the lock and the bundle")
+    return address
+
+
 class FileWish(Model):
     """A single file to pin under `name`."""
 
     name: Name
-    address: Annotated[str, Field(pattern=r"^https?://\S+$")]
+    address: Annotated[str, Field(pattern=r"^https?://\S+$"), AfterValidator(_names_no_user)]
     filename: RelativePath
 
 

@@ -86,6 +86,38 @@ def test_a_check_sees_changed_files_and_requirements_without_asking(content: Con
     }
 
 
+@pytest.mark.parametrize(
+    ("path", "data", "reference"),
+    [
+        ("requirements/cli.lock", None, "requirements-missing"),
+        ("stacks/rag/app/pyproject.toml", None, "requirements-missing"),
+        ("stacks/rag/app/pyproject.toml", b"\xff", "requirements-unreadable"),
+        ("stacks/rag/app/pyproject.toml", b"[project", "requirements-invalid"),
+        ("stacks/rag/app/pyproject.toml", b"", "requirements-invalid"),
+        ("stacks/rag/app/pyproject.toml", b"project.dependencies = [1]", "requirements-invalid"),
+        ("stacks/rag/golden.toml", None, "golden-missing"),
+        ("stacks/rag/golden.toml", b"\xff", "golden-unreadable"),
+    ],
+)
+def test_a_file_of_the_checkout_that_is_gone_or_garbage_is_told(
+    content: Content, path: str, data: bytes | None, reference: str
+) -> None:
+    update(content, DoubleOfResolvers(ONE))
+    if data is None:
+        (content.root / path).unlink()
+    else:
+        (content.root / path).write_bytes(data)
+    for command in (
+        lambda: locking.check(content, ()),
+        lambda: update(content, DoubleOfResolvers(ONE)),
+    ):
+        with pytest.raises(BadUsage) as caught:
+            command()
+        assert caught.value.reference == reference
+        assert path in caught.value.message
+        assert caught.value.hint.endswith("./aibox lock")
+
+
 def test_a_check_without_a_lock_is_refused(content: Content) -> None:
     with pytest.raises(BadUsage, match="does not exist"):
         locking.check(content, ())

@@ -13,6 +13,7 @@ from aibox import content
 from aibox import profile as profiles
 from aibox import site as sites
 from aibox.errors import BadUsage
+from aibox.profile import FileWish
 from aibox.site import Container, Site
 from examples import PROFILE, profile
 
@@ -223,3 +224,11 @@ def test_an_air_gapped_box_asks_nobody_outside(tmp_path: Path, url: str, is_insi
         # Whoever lets the box have a network says so by leaving it out.
         file.write_text(f"version = 1\n{named}")
         assert sites.load(file)
+
+
+def test_the_address_of_a_file_holds_no_password() -> None:
+    with pytest.raises(ValidationError) as caught:
+        FileWish(name="driver", address="https://ann:s3cret@example.org/x", filename="x")
+    (problem,) = caught.value.errors()
+    assert "must hold no name and no password" in problem["msg"]
+    assert FileWish(name="driver", address="https://example.org/a@b?x=1", filename="x").address

@@ -14,14 +14,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
+from pydantic import BaseModel, ValidationError
 
 from aibox import digest
 from aibox.bundle import licences
 from aibox.bundle.build import pylock
 from aibox.bundle.manifest import Kind
 from aibox.content import Content
-from aibox.errors import Fault, VerificationRefused
-from aibox.lock import Wheel
+from aibox.errors import BadUsage, Fault, VerificationRefused
+from aibox.lock import COMMAND, Wheel
+from aibox.schema import invalid, read_text
 
 Index = Callable[[Sequence[str], Sequence[str]], str]
 """(requirement lines, exact versions to keep) -> text of a PEP 751 lock."""
@@ -30,6 +32,16 @@ Describer = Callable[[Sequence[Wheel]], Mapping[str, tuple[str, str]]]
 
 _PINNED = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(?P<marker> ; [^\\]+)?")
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+class _Project(BaseModel):
+    dependencies: tuple[str, ...]
+
+
+class _App(BaseModel):
+    """What is resolved of a pyproject.toml."""
+
+    project: _Project
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +54,20 @@ class Pinned:
 
 
 def requirements(content: Content) -> list[str]:
-    """The app's direct requirements, sorted."""
-    project = tomllib.loads(content.app_requirements.read_text(encoding="utf-8"))["project"]
-    return sorted(project["dependencies"])
+    """The app's direct requirements, sorted. Raises `BadUsage` (`requirements-...`)."""
+    path = content.app_requirements
+    text = read_text(path, what="requirements", command=COMMAND)
+    try:
+        return sorted(_App.model_validate(tomllib.loads(text)).project.dependencies)
+    except ValidationError as error:
+        raise invalid(error, what="requirements", source=str(path), command=COMMAND) from error
+    except ValueError as error:
+        raise BadUsage(
+            "requirements-invalid",
+            f"{path} is not TOML: {error}",
+            hint=f"correct it, then run: {COMMAND}",
+            fault=Fault.YOU,
+        ) from error
 
 
 def requirements_digest(content: Content) -> str:
@@ -53,8 +76,9 @@ def requirements_digest(content: Content) -> str:
 
 
 def program_pins(content: Content) -> tuple[Pinned, ...]:
-    """What the command line's own lock pins."""
-    return parse_pins(content.program_requirements.read_text(encoding="utf-8"))
+    """What the command line's own lock pins. Raises `BadUsage` (`requirements-...`)."""
+    path = content.program_requirements
+    return parse_pins(read_text(path, what="requirements", command=COMMAND))
 
 
 def program_digest(content: Content) -> str:

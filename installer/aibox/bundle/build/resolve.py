@@ -29,7 +29,7 @@ from aibox.lock import PIN_KINDS, Golden, LockedFile, ModelsLock, Role, Tree, Wh
 from aibox.pins import FilePin, ImagePin, ModelPin, PackageSet, Pin
 from aibox.profile import FileWish, ImageWish, ModelWish, PackagesWish
 from aibox.progress import Progress, Report
-from aibox.schema import Model, parse_toml, read_toml
+from aibox.schema import Model, read_toml
 
 STEP = "lock"
 _OURS = {"licence": "Apache-2.0", "owner": "aibox"}
@@ -286,15 +286,8 @@ def _program_wheels(
 
 def read_golden(content: Content) -> tuple[Golden, ...]:
     """The gate's questions."""
-    text = content.golden.read_text(encoding="utf-8")
-    return parse_toml(
-        text,
-        GoldenFile,
-        what="golden",
-        version=1,
-        command=locks.COMMAND,
-        source=str(content.golden),
-    ).golden
+    command = locks.COMMAND
+    return read_toml(content.golden, GoldenFile, what="golden", version=1, command=command).golden
 
 
 def scan(root: Path, name: str, role: Role, folder: str, patterns: Iterable[str]) -> Tree:
