@@ -208,7 +208,8 @@ def _head_differs(name: str, first: Volume, other: Volume) -> VerificationRefuse
 def _several(found: Sequence[Volume]) -> BadUsage:
     return BadUsage(
         "bundles-several",
-        "several copies of a bundle were given, or a whole one and volumes of it",
+        "several copies of a bundle were given, a whole one and volumes of it, or a volume that "
+        f"lost its {VOLUME}",
         context=", ".join(volume.name for volume in found),
         hint=f"give one whole bundle, or the volumes of one: {COMMAND}",
         fault=Fault.YOU,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -61,12 +62,14 @@ def add(
 ) -> None:
     """Take bundles of whoever made this first root."""
     with show.progress() as report:
-        chain = exchange.trust_add(workplace(report), root)
+        place = workplace(report)
+        chain = exchange.trust_add(place, root)
     if as_json:
         show.data(_facts(chain))
-    else:
-        show.text(f"Trusted:  {chain.fingerprint}")
-        show.note("compare it with the delivery note; if it differs, remove the box root's trust")
+        return
+    show.text(f"Trusted:  {chain.fingerprint}")
+    folder = shlex.quote(str(place.root / "trust" / chain.name))
+    show.note(f"compare it with the delivery note; if it differs, trust it no more: rm -r {folder}")
 
 
 @app.command("list")

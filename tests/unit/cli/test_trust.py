@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,11 @@ def test_the_next_root_has_other_keys(types: Types, supplier: Supplier) -> None:
     assert root.keys("targets").keys() == {key_id(folder, "release-2")}
     unknown = types("trust", "rotate", folder, "--remove", "f" * 64, "--json")
     assert refused(unknown) == (ExitCode.BAD_USAGE, "key-unknown")
+    assert unknown.json["hint"].endswith("./aibox trust rotate DIR")
+    last = ("--remove", key_id(folder, "release-2"))
+    too_few = types("trust", "rotate", folder, *last, "--json")
+    assert refused(too_few) == (ExitCode.BAD_USAGE, "threshold-unreachable")
+    assert too_few.json["hint"].endswith("./aibox trust rotate DIR")
     more = types("trust", "rotate", folder, "--new-root-key")
     assert (
         more.out == f"root written to {folder} ({(folder / '3.root.json').stat().st_size} bytes)\n"
@@ -94,6 +100,7 @@ def test_what_cannot_be_revoked_changes_nothing(
 ) -> None:
     ended = types("trust", "revoke", supplier.keys, *words, "--json")
     assert refused(ended) == (ExitCode.BAD_USAGE, reference)
+    assert ended.json["hint"].endswith("./aibox trust revoke DIR")
     assert not (supplier.keys / "revoked.json").exists()
 
 
@@ -127,6 +134,8 @@ def test_whom_a_box_trusts_is_listed(types: Types, supplier: Supplier) -> None:
     read = types("trust", "add", supplier.root)
     assert read.out == f"Trusted:  {row['fingerprint']}\n"
     assert row["fingerprint"] in types("trust", "list").out
+    shutil.rmtree(read.err.split("trust it no more: rm -r ")[1].strip())
+    assert types("trust", "list", "--json").json == []
 
 
 def test_newer_roots_and_lists_are_taken_in(types: Types, supplier: Supplier) -> None:

@@ -33,7 +33,14 @@ ROOT_LIFE = datetime.timedelta(days=5 * 365 + 1)
 BUNDLE_LIFE = datetime.timedelta(days=2 * 365)
 """How long after the day they were made a root and a bundle may be taken in."""
 
-_ROTATE = "./aibox trust rotate DIR"
+_MORE_RELEASE_KEYS = (
+    "put the files of more keys into the folder, then: ./aibox bundle build --sign DIR"
+)
+_MORE_ROOT_KEYS = (
+    "name the files of more root keys, and give the same command again, for example: "
+    "./aibox trust rotate DIR --key FILE"
+)
+_INIT, _ROTATE, _REVOKE = (f"./aibox trust {verb} DIR" for verb in ("init", "rotate", "revoke"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,12 +219,11 @@ def revoke(
             "nothing-to-revoke",
             "neither a key, a bundle, a blob nor a lowest sequence is named",
             "",
-            "name what must not be used any more: ./aibox trust revoke DIR",
+            f"name what must not be used any more: {_REVOKE}",
         )
     chain = metadata.follow(key_folder.read_roots(folder))
-    _require_known(
-        release_keys, {key: root.name(key) for root in chain for key in root.keys(RELEASE)}
-    )
+    known = {key: root.name(key) for root in chain for key in root.keys(RELEASE)}
+    _require_known(release_keys, known, _REVOKE)
     held = key_folder.read_revocations(folder)
     before = read_revocations(held, chain[-1]) if held else None
     try:
@@ -234,7 +240,7 @@ def revoke(
             "revocation-malformed",
             "this cannot be revoked",
             envelope.first_problem(error),
-            "give whole SHA-256 digests: ./aibox trust revoke DIR",
+            f"give whole SHA-256 digests: {_REVOKE}",
         ) from error
     present = key_folder.present(folder, KeyKind.ROOT, key_files)
     data = _sealed_by_roots(after.payload(), chain[-1], present)
@@ -315,7 +321,7 @@ def _root(
                 f"{needed} of {len(ids[kind])} {kind} keys cannot sign",
                 "",
                 "ask for at least one signature and no more than there are keys: "
-                "./aibox trust init DIR",
+                + (_INIT if version == 1 else _ROTATE),
             )
     return Root(
         version=version,
@@ -349,7 +355,8 @@ def _members(root: TrustedRoot) -> list[Member]:
 
 
 def _without(members: Sequence[Member], remove: Sequence[str]) -> list[Member]:
-    _require_known(remove, {keys.key_id(member.public): member.name for member in members})
+    known = {keys.key_id(member.public): member.name for member in members}
+    _require_known(remove, known, _ROTATE)
     return [member for member in members if keys.key_id(member.public) not in remove]
 
 
@@ -376,7 +383,7 @@ def _union(new: Iterable[str], old: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*new, *old}))
 
 
-def _require_known(ids: Sequence[str], known: Mapping[str, str]) -> None:
+def _require_known(ids: Sequence[str], known: Mapping[str, str], command: str) -> None:
     for key in ids:
         if key not in known:
             listed = ", ".join(f"{known[name]} = {name}" for name in sorted(known))
@@ -384,7 +391,7 @@ def _require_known(ids: Sequence[str], known: Mapping[str, str]) -> None:
                 "key-unknown",
                 f"there is no such key: {key[:80]!r}",
                 listed,
-                f"name it by its whole id: {_ROTATE}",
+                f"name it by its whole id: {command}",
             )
 
 
@@ -396,7 +403,7 @@ def _require_threshold(root: TrustedRoot, role: str, signers: Iterable[SigningKe
             "keys-too-few",
             f"root {root.version} asks for {root.threshold(role)} keys; {len(held)} are here",
             f"not here, or revoked: {', '.join(absent)}",
-            "put the files of more keys into the folder, then: ./aibox bundle build --sign DIR",
+            _MORE_ROOT_KEYS if role == ROOT else _MORE_RELEASE_KEYS,
         )
 
 
