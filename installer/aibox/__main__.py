@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 
 # No package may hook into how our data is parsed; and pydantic need not look for any that would.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
@@ -10,7 +11,11 @@ os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
 # time.
 gc.disable()
 
-from aibox.cli.app import main  # noqa: E402 - only after the two lines above
+try:
+    from aibox.cli.app import main
+except KeyboardInterrupt:
+    # Before there is anybody who could tell it in other words; nothing has been done yet.
+    sys.exit("error[interrupted]: the command was interrupted before it began")
 
 gc.freeze()
 gc.enable()

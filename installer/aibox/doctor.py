@@ -42,14 +42,14 @@ def examine(
 
 
 def of_begun(store: Store) -> tuple[Finding, ...]:
-    """What there is of a box that serves nothing: half of one, or one that lost its way.
+    """What there is of a box that serves nothing: half of one, one that lost its way or is damaged.
 
     Nothing where none was begun.
     """
-    if store.journal.read() is None and not store.is_lost():
+    if store.journal.read() is None and store.current() is None and not store.is_lost():
         return ()
     with guard.hold(store.layout.root, shared=True):
-        return examine(store, (), (False, "no generation serves"))
+        return examine(store, (), (False, "no generation serves that can be read"))
 
 
 def refused(error: AiboxError) -> Finding:

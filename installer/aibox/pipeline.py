@@ -45,8 +45,11 @@ from aibox.prepare import (
     Wish,
     Workplace,
     current,
+    of_generation,
     prepare,
+    readable,
     require_current,
+    require_generation,
 )
 from aibox.record import Action, History
 from aibox.release import Release
@@ -215,8 +218,10 @@ def _already(place: Workplace, store: Store, now: Current, prepared: Prepared) -
 def rollback(place: Workplace, to: int | None) -> Outcome:
     """Serve an earlier generation again; nothing is copied."""
     with recovered(place) as (store, _):
-        _refuse_alone(place, require_current(store))
+        require_generation(store)
         number = store.rollback_target(to)
+        # Of where it goes: what serves may be damaged, and that is why somebody goes back.
+        _refuse_alone(place, of_generation(store, number))
         place.say("rollback", f"to generation {number}")
         return _activate(place, store, number, Action.ROLLBACK, None)
 
@@ -307,7 +312,7 @@ def start(place: Workplace) -> int:
 def stop(place: Workplace) -> None:
     """Stop every service; the box stays installed."""
     with recovered(place) as (store, _):
-        require_current(store)
+        require_generation(store)
         runtime_of(place, store).stop()
 
 
@@ -378,7 +383,7 @@ def _answered_before(store: Store, generation: int) -> frozenset[str]:
 def doctor(place: Workplace) -> tuple[Finding, ...]:
     """Every finding about host and box; changes nothing. Without a box, the host alone."""
     store = Store(place.root)
-    now = current(store)
+    now = readable(store)
     if now is None:
         return (*_host_alone(place), *diagnosis.graphics(None), *diagnosis.of_begun(store))
     services = runtime_of(place, store).services()

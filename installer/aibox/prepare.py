@@ -20,7 +20,7 @@ from aibox.bundle import source
 from aibox.bundle.layout import MANIFEST
 from aibox.bundle.source import Opener
 from aibox.content import Content
-from aibox.errors import BadUsage, Failed, Fault
+from aibox.errors import AiboxError, BadUsage, Failed, Fault, NeedsPerson
 from aibox.fit import loadable
 from aibox.lock import Role
 from aibox.objects import Placed
@@ -358,15 +358,31 @@ def _engine(wish: Wish) -> Engine:
 
 
 def current(store: Store) -> Current | None:
-    """What the box runs now, read back from its own generation; None without one."""
+    """What the box runs now, read back from its own generation; None without one.
+
+    Raises `NeedsPerson` (`generation-damaged`) when it says nothing usable.
+    """
     number = store.current()
-    if number is None:
-        return None
-    return Current(
-        generation=number,
-        release=release.parse(store.manifest(number)),
-        plan=json.loads(store.file(number, "plan.json")),
-    )
+    return None if number is None else of_generation(store, number)
+
+
+def of_generation(store: Store, number: int) -> Current:
+    """What a generation is; raises as `current`."""
+    try:
+        return Current(
+            generation=number,
+            release=release.parse(store.manifest(number)),
+            plan=dict(json.loads(store.file(number, "plan.json"))),
+        )
+    except (AiboxError, OSError, ValueError, TypeError) as error:
+        raise NeedsPerson(
+            "generation-damaged",
+            f"generation {number} is damaged: what it is cannot be read",
+            context=f"{store.layout.generation(number)}: {getattr(error, 'message', error)}",
+            hint="see what else is damaged with ./aibox doctor, and go back to the generation "
+            "before it: ./aibox rollback",
+            fault=Fault.HOST,
+        ) from error
 
 
 def _refuse_lost(store: Store) -> None:
@@ -379,6 +395,20 @@ def _refuse_lost(store: Store) -> None:
             hint="let the box find its way back: ./aibox recover",
             fault=Fault.HOST,
         )
+
+
+def readable(store: Store) -> Current | None:
+    """Like `current`, and None also for one that is damaged: whoever looks for damage goes on."""
+    try:
+        return current(store)
+    except NeedsPerson:
+        return None
+
+
+def require_generation(store: Store) -> None:
+    """Refuse where nothing is installed; one that is damaged can be stopped and left behind."""
+    if store.current() is None:
+        require_current(store)
 
 
 def require_current(store: Store) -> Current:

@@ -21,7 +21,7 @@ from aibox.box.docker_engine import DockerEngine
 from aibox.box.http import Tls
 from aibox.box.store import Store
 from aibox.box.supervisor import Supervisor
-from aibox.errors import AiboxError, BadUsage, Fault
+from aibox.errors import AiboxError, BadUsage, Fault, NeedsPerson
 from aibox.measuring import basis
 from aibox.plan import Current
 from aibox.prerequisites import AUTHORITY, CACHES, Prerequisites
@@ -36,10 +36,31 @@ DEATHS = 3
 
 
 def kind(store: Store) -> Runtime:
-    """The runtime of the box; `PROCESS` where there is no generation that could tell."""
+    """The runtime of the box; `PROCESS` where there is no generation.
+
+    Any that can be read tells it. Raises `NeedsPerson` where there are some, and all are damaged.
+    """
+    damage: NeedsPerson | None = None
     for number in reversed(store.generations()):
-        return releases.parse(store.manifest(number)).runtime
+        try:
+            return releases.parse(store.manifest(number)).runtime
+        except NeedsPerson as error:
+            damage = damage or error
+        except OSError:
+            damage = damage or _unreadable(store, number)
+    if damage is not None:
+        raise damage
     return Runtime.PROCESS
+
+
+def _unreadable(store: Store, number: int) -> NeedsPerson:
+    return NeedsPerson(
+        "generation-unreadable",
+        f"generation {number} is damaged, and no other can be read",
+        context=str(store.layout.generation(number)),
+        hint="see what is damaged with: ./aibox doctor",
+        fault=Fault.HOST,
+    )
 
 
 def services(store: Store, report: Report) -> box.Runtime:

@@ -82,7 +82,7 @@ def refusal(box: SmallSite, bundle: SmallBundle, **terms: Any) -> AiboxError:
 
 
 def history(box: SmallSite) -> list[Entry]:
-    return list(pipeline.history(box.place))
+    return list(pipeline.history(box.place).entries)
 
 
 def sequence(box: SmallSite) -> int:

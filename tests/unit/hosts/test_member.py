@@ -80,7 +80,7 @@ def installed(box: SmallSite, bundle: SmallBundle) -> None:
 def test_told_step_by_step_it_runs_the_release(box: SmallSite, supplier: Supplier) -> None:
     installed(box, supplier.bundle())
     assert box.store.current() == 1
-    (entry,) = pipeline.history(box.place)
+    (entry,) = pipeline.history(box.place).entries
     assert (entry.outcome, entry.action) == (Result.COMMITTED, Action.INSTALL)
     assert broken_invariants(box.root, {1}) == []
 
@@ -92,7 +92,7 @@ def test_leaving_before_the_commit_undoes_the_trial(box: SmallSite, supplier: Su
         assert box.store.current() == 2
     assert box.store.current() == 1
     assert RuntimeDouble(box.root).running() == 1
-    failed, back = pipeline.history(box.place)[-2:]
+    failed, back = pipeline.history(box.place).entries[-2:]
     assert (failed.outcome, back.outcome) == (Result.FAILED, Result.ROLLED_BACK)
     assert "lost" in failed.reason
     assert broken_invariants(box.root, {1}) == []
@@ -106,7 +106,7 @@ def test_an_order_to_undo_goes_back_and_says_what_serves(
         trial(member, supplier.bundle("two", TWO))
         said = member.do(Order(step=Step.UNDO, reason="the host b: no room"))
     assert said == {"serving": 1, "undone": True}
-    assert pipeline.history(box.place)[-2].reason == "the host b: no room"
+    assert pipeline.history(box.place).entries[-2].reason == "the host b: no room"
 
 
 def test_a_host_that_was_only_staging_forgets_it(box: SmallSite, supplier: Supplier) -> None:
@@ -165,7 +165,7 @@ def test_all_go_back_to_the_release_before(box: SmallSite, supplier: Supplier) -
         member.do(Order(step=Step.GATE))
         member.do(Order(step=Step.COMMIT))
     assert box.store.current() == 1
-    assert pipeline.history(box.place)[-1].action is Action.ROLLBACK
+    assert pipeline.history(box.place).entries[-1].action is Action.ROLLBACK
 
 
 def test_it_says_what_it_lacks_and_takes_it_when_it_has_come(
@@ -218,7 +218,7 @@ def test_a_copy_of_another_bundle_is_refused(box: SmallSite, supplier: Supplier)
 def test_a_host_that_runs_it_already_changes_nothing(box: SmallSite, supplier: Supplier) -> None:
     bundle = supplier.bundle()
     installed(box, bundle)
-    before = pipeline.history(box.place)
+    before = pipeline.history(box.place).entries
     with Member(box.place) as member:
         member.do(Order(step=Step.HOLD))
         assert member.do(order(bundle, Step.PLAN))["whole"]
@@ -226,7 +226,7 @@ def test_a_host_that_runs_it_already_changes_nothing(box: SmallSite, supplier: S
         member.do(Order(step=Step.APPLY))
         member.do(Order(step=Step.GATE))
         member.do(Order(step=Step.COMMIT))
-    assert pipeline.history(box.place) == before
+    assert pipeline.history(box.place).entries == before
 
 
 def test_one_of_several_refuses_to_go_back_alone(box: SmallSite, supplier: Supplier) -> None:
