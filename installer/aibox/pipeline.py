@@ -219,8 +219,9 @@ def rollback(place: Workplace, to: int | None) -> Outcome:
     """Serve an earlier generation again; nothing is copied."""
     with recovered(place) as (store, _):
         require_generation(store)
+        _refuse_alone(place, readable(store))
         number = store.rollback_target(to)
-        # Of where it goes: what serves may be damaged, and that is why somebody goes back.
+        # Again: what serves may be damaged, and that is why somebody goes back.
         _refuse_alone(place, of_generation(store, number))
         place.say("rollback", f"to generation {number}")
         return _activate(place, store, number, Action.ROLLBACK, None)
