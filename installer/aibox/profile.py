@@ -310,8 +310,9 @@ def _unlike_the_engine(capacity: Capacity, chat: Serving | None) -> Iterator[str
 
 
 def names(folder: Path) -> tuple[str, ...]:
-    """The profiles that exist, sorted."""
-    return tuple(sorted(path.stem for path in folder.glob("*.toml")))
+    """The profiles that exist, sorted; what an editor keeps beside one is none."""
+    files = (path for path in folder.glob("*.toml") if not path.name.startswith("."))
+    return tuple(sorted(path.stem for path in files))
 
 
 def load(folder: Path, name: str) -> Profile:

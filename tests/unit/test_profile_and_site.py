@@ -35,6 +35,13 @@ def test_a_profile_named_like_a_path_is_unknown() -> None:
         profiles.load(CONTENT.profiles, "../profiles/local")
 
 
+def test_what_an_editor_keeps_beside_a_profile_is_none(tmp_path: Path) -> None:
+    (tmp_path / "local.toml").write_text(PROFILE)
+    (tmp_path / ".#local.toml").symlink_to("ann@host.1234:1")
+    (tmp_path / "._local.toml").write_bytes(b"\x00\x05\x16\x07")
+    assert profiles.names(tmp_path) == ("local",)
+
+
 def test_an_unknown_profile_key_is_refused_with_its_path() -> None:
     with pytest.raises(BadUsage, match=r"requires\.gpus"):
         profile(PROFILE.replace("[requires]", "[requires]\ngpus = 2"))

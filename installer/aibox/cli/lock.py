@@ -77,7 +77,7 @@ def lock(
         show.end_with(
             BadUsage(
                 "lock-stale",
-                f"models.lock is not what the checkout says: {stale} differences",
+                f"models.lock is not what the checkout says; places where they differ: {stale}",
                 hint="take them in, and review them, with: ./aibox lock",
                 fault=Fault.YOU,
             )

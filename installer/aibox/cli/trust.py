@@ -190,7 +190,7 @@ def _revoked(chain: Chain) -> str:
         return ""
     told = [f"key {chain.release_keys.get(key, key[:16])}" for key in found.keys]
     counted = {"bundles": len(found.bundles), "files": len(found.blobs)}
-    told += [f"{count} {what}" for what, count in counted.items() if count]
+    told += [f"{what}: {count}" for what, count in counted.items() if count]
     if found.min_sequence:
         told.append(f"sequences below {found.min_sequence}")
     return ", ".join(told)

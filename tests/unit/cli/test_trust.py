@@ -160,7 +160,7 @@ def test_what_was_revoked_is_listed_and_a_revoked_key_counts_no_more(
     key = ("--release-key", key_id(supplier.keys, "release-1"))
     types("trust", "revoke", supplier.keys, *key, "--blob", "a" * 64, "--min-sequence", "3")
     types("trust", "apply", supplier.keys / "revoked.json")
-    assert "  key release-1, 1 files, sequences below 3" in types("trust", "list").out
+    assert "  key release-1, files: 1, sequences below 3" in types("trust", "list").out
     (row,) = types("trust", "list", "--json").json
     assert (row["keys"], list(row["release_keys"].values())) == ("", ["release-1"])
 
