@@ -188,9 +188,11 @@ def _substitute(answer: Mapping[str, Any]) -> str:
 
 def check(question: Golden, answer: Mapping[str, Any]) -> str:
     """Why an answer does not satisfy a golden question; an empty string when it does."""
-    if question.expect == NO_EVIDENCE:
-        return "answered, although the documents do not hold it" if answer["grounded"] else ""
     cited = [citation["document"] for citation in answer["citations"]]
+    if question.expect == NO_EVIDENCE:
+        # Whose documents: the release has none that holds it, but the box may have been given one.
+        told = f"answered from {', '.join(cited) or 'nothing'}, although no document should hold it"
+        return told if answer["grounded"] else ""
     if not answer["grounded"]:
         return f"no grounded answer; {question.document} was expected"
     if question.document not in cited:

@@ -111,7 +111,9 @@ def test_an_answer_without_grounds_fails_although_it_cites() -> None:
 def test_a_question_without_evidence_must_not_be_answered() -> None:
     question = golden("a", expect="no-evidence")
     assert run(DoubleOfAssistant({"a": answer()}), question)[0].passed
-    assert not run(DoubleOfAssistant({"a": answer("x.md")}), question)[0].passed
+    verdict, _ = run(DoubleOfAssistant({"a": answer("x.md")}), question)
+    assert not verdict.passed
+    assert "answered from x.md" in verdict.reason
 
 
 def test_one_required_failure_blocks_however_many_pass() -> None:
