@@ -6,7 +6,7 @@ from aibox.box.filesystem import DiskTrouble
 from aibox.box.journal import Intent
 from aibox.box.runtime import Runtime
 from aibox.box.store import Store
-from aibox.box.transaction import Clock, Gate, Outcome, Transaction, staging, wall_clock
+from aibox.box.transaction import STOPPED, Clock, Gate, Outcome, Transaction, staging, wall_clock
 from aibox.record import Action, Result
 
 
@@ -49,7 +49,7 @@ def _run(transaction: Transaction, generation: int, runtime: Runtime, gate: Gate
     except DiskTrouble as error:
         return _after(transaction, runtime, error.message)
     except KeyboardInterrupt:
-        return _after(transaction, runtime, "stopped by the operator")
+        return _after(transaction, runtime, STOPPED)
 
 
 def _after(transaction: Transaction, runtime: Runtime, reason: str) -> Outcome:

@@ -176,6 +176,6 @@ def parse(manifest: bytes) -> Release:
             "manifest-damaged",
             "a generation's manifest is not readable",
             context=str(error).splitlines()[0],
-            hint="repair the store with: ./aibox recover",
+            hint="see which generation is damaged with: ./aibox doctor",
             fault=Fault.HOST,
         ) from error

@@ -8,7 +8,7 @@ import pytest
 
 from aibox.activate import activate
 from aibox.box.journal import Intent
-from aibox.box.transaction import Outcome, begin, staging
+from aibox.box.transaction import STOPPED, Outcome, begin, staging
 from aibox.errors import BadUsage, ExitCode, Failed, Fault, NeedsPerson, RolledBack
 from aibox.record import Action, Entry, Result
 from aibox.verdict import Verdict
@@ -118,6 +118,16 @@ def test_whatever_breaks_in_the_gate_the_old_generation_serves(
     box.gate = Breaking(box.store)
     assert exit_code(box.upgrade(TWO)) == ExitCode.ROLLED_BACK
     assert broken_invariants(box.root, {1}) == []
+
+
+def test_whoever_stops_a_trial_is_whose_fault_it_is(box: Commands) -> None:
+    class Stopped(GateDouble):
+        def __call__(self) -> Verdict:
+            raise KeyboardInterrupt
+
+    box.gate = Stopped(box.store)
+    error = box.upgrade(TWO).error()
+    assert error is not None and (error.fault, error.context) == (Fault.YOU, STOPPED)
 
 
 def test_a_reason_that_is_no_text_is_recorded_all_the_same(box: Commands) -> None:

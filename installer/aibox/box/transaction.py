@@ -30,6 +30,9 @@ from aibox.errors import AiboxError, Failed, Fault, NeedsPerson, RolledBack
 from aibox.record import Action, Entry, Provenance, Result
 from aibox.verdict import Trouble, Verdict
 
+STOPPED = "stopped by the operator"
+"""The reason of a trial that was interrupted (Ctrl-C)."""
+
 _RETURN = {Result.ROLLED_BACK: Action.ROLLBACK, Result.RECOVERED: Action.RECOVER}
 
 Clock = Callable[[], datetime]
@@ -91,7 +94,8 @@ class Outcome:
     def _error(self, kind: type[AiboxError], reference: str, message: str, hint: str) -> AiboxError:
         trouble = self.verdict.trouble if self.verdict else None
         if trouble is None:
-            return kind(reference, message, context=self._why(), hint=hint, fault=Fault.UPSTREAM)
+            fault = Fault.YOU if self.reason == STOPPED else Fault.UPSTREAM
+            return kind(reference, message, context=self._why(), hint=hint, fault=fault)
         why = ": ".join(filter(None, (self.reason, trouble.context)))
         return kind(reference, message, context=why, hint=trouble.hint, fault=Fault(trouble.fault))
 
@@ -300,7 +304,7 @@ def answered(ask: Callable[[], Verdict]) -> Verdict:
         )
         return Verdict(passed=False, reason=_text(error.message), trouble=trouble)
     except KeyboardInterrupt:
-        return Verdict(passed=False, reason="stopped by the operator")
+        return Verdict(passed=False, reason=STOPPED)
     except Exception as error:
         return Verdict(passed=False, reason=_text(f"{type(error).__name__}: {error}"))
 
