@@ -33,7 +33,7 @@ def profiles(
     if action != "show" or name is None:
         raise BadUsage(
             "profiles-usage",
-            "say what to show",
+            "say which profile to show" if action == "show" else f"{action!r} is not 'show'",
             hint="for example: ./aibox profiles show local",
             fault=Fault.YOU,
         )

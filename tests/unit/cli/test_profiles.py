@@ -72,3 +72,12 @@ def test_a_model_that_its_engine_cannot_load_is_a_reason(
         "Qwen2ForCausalLM from 0.11.0 on; the pinned one is 0.10.0"
     ]
     assert rows["local"]["fits"]
+
+
+@pytest.mark.parametrize(("words", "told"), [(("list",), "'list'"), (("show",), "which profile")])
+def test_what_profiles_does_not_understand_is_named(
+    types: Types, words: tuple[str, ...], told: str
+) -> None:
+    ended = types("profiles", *words, "--json")
+    assert (ended.code, ended.json["reference"]) == (2, "profiles-usage")
+    assert told in ended.json["message"]
