@@ -53,6 +53,7 @@ def run(
     pause: Callable[[float], None] = time.sleep,
     *,
     dying: Callable[[], str] | None = None,
+    carried: frozenset[str] | None = None,
 ) -> Verdict:
     """Wait until the box is ready, then ask every question.
 
@@ -60,7 +61,8 @@ def run(
     every few seconds. Seconds everywhere. A release that brings its own model comes with `dying`,
     which says why nobody need wait for it any longer, "" while there is hope. Quotes that step in
     for such a model are no answer: an engine may say that it is well and hang. Where the model is
-    elsewhere they pass, and the result says why they stepped in.
+    elsewhere they pass, and the result says why they stepped in. `carried` names the documents of
+    the release, None where they are not known: from them alone nothing must answer what it cannot.
     """
     reason = wait(assistant, policy.ready_deadline_s, report, clock, pause)
     probes = [item for item in questions if item.expect != NO_EVIDENCE]
@@ -71,7 +73,9 @@ def run(
     own, results = dying is not None, []
     for question in questions:
         with ticking(f"asking {question.id}", report):
-            result = _ask(assistant, question, policy.question_deadline_s, clock, own_engine=own)
+            result = _ask(
+                assistant, question, policy.question_deadline_s, clock, carried, own_engine=own
+            )
         results.append(result)
         report(f"{question.id}: {_told(result)}")
     return judge(questions, results, before)
@@ -152,13 +156,14 @@ def _ask(
     question: Golden,
     timeout_s: float,
     clock: Callable[[], float],
+    carried: frozenset[str] | None,
     *,
     own_engine: bool,
 ) -> CaseResult:
     start = clock()
     try:
         answer = assistant.ask(question.question, question.language, timeout_s)
-        wrong, instead = check(question, answer), _substitute(answer)
+        wrong, instead = check(question, answer, carried), _substitute(answer)
     except AiboxError as error:
         wrong, instead = error.message, ""
     return CaseResult(
@@ -186,13 +191,19 @@ def _substitute(answer: Mapping[str, Any]) -> str:
     return f"{told}: {reason}"
 
 
-def check(question: Golden, answer: Mapping[str, Any]) -> str:
-    """Why an answer does not satisfy a golden question; an empty string when it does."""
+def check(
+    question: Golden, answer: Mapping[str, Any], carried: frozenset[str] | None = None
+) -> str:
+    """Why an answer does not satisfy a golden question; an empty string when it does.
+
+    What the release does not know, documents that people added may: an answer from them alone
+    says nothing of the release, and would keep a box with a canteen menu from every rollback.
+    """
     cited = [citation["document"] for citation in answer["citations"]]
     if question.expect == NO_EVIDENCE:
-        # Whose documents: the release has none that holds it, but the box may have been given one.
+        is_theirs = bool(cited) and carried is not None and carried.isdisjoint(cited)
         told = f"answered from {', '.join(cited) or 'nothing'}, although no document should hold it"
-        return told if answer["grounded"] else ""
+        return told if answer["grounded"] and not is_theirs else ""
     if not answer["grounded"]:
         return f"no grounded answer; {question.document} was expected"
     if question.document not in cited:

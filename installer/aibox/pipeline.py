@@ -221,8 +221,7 @@ def rollback(place: Workplace, to: int | None) -> Outcome:
         require_generation(store)
         _refuse_alone(place, readable(store))
         number = store.rollback_target(to)
-        # Again: what serves may be damaged, and that is why somebody goes back.
-        _refuse_alone(place, of_generation(store, number))
+        _refuse_alone(place, of_generation(store, number))  # What serves may be damaged.
         place.say("rollback", f"to generation {number}")
         return _activate(place, store, number, Action.ROLLBACK, None)
 
@@ -341,6 +340,7 @@ def gate_of(place: Workplace, store: Store) -> Callable[[], Verdict]:
             now.release.gate,
             _answered_before(store, now.generation),
             lambda line: place.say("gate", line),
+            carried=now.release.documents,
             dying=runtimes.watch(runtime_of(place, store))
             if "chat" in now.release.serving
             else None,

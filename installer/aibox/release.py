@@ -89,6 +89,12 @@ class Release(Model):
         """The files that serve one purpose."""
         return tuple(item for item in self.artifacts if item.role is role)
 
+    @property
+    def documents(self) -> frozenset[str]:
+        """The names, as answers cite them, of the documents that the release carries."""
+        folder = f"{Role.DOCUMENTS}/"
+        return frozenset(item.target.removeprefix(folder) for item in self.of_role(Role.DOCUMENTS))
+
 
 def make(lock: ModelsLock, profile: Profile) -> Release:
     """Resolve a profile against the lock. Pure; raises `BadUsage` when the lock lacks it."""

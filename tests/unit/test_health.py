@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aibox import health
+from aibox import content, health, lock, profile, release
 from aibox.errors import Failed, Fault
 from aibox.lock import Golden
 from aibox.profile import GatePolicy
@@ -114,6 +114,22 @@ def test_a_question_without_evidence_must_not_be_answered() -> None:
     verdict, _ = run(DoubleOfAssistant({"a": answer("x.md")}), question)
     assert not verdict.passed
     assert "answered from x.md" in verdict.reason
+
+
+def test_documents_that_people_added_may_answer_what_the_release_cannot() -> None:
+    question = golden("a", expect="no-evidence")
+    carried = frozenset({"ask.md", "ko/ask.md"})
+    assert health.check(question, answer("menu.md"), carried) == ""
+    assert "answered from ask.md" in health.check(question, answer("ask.md"), carried)
+    assert "answered from" in health.check(question, answer("menu.md", "ko/ask.md"), carried)
+    assert "from nothing" in health.check(question, {**answer(), "grounded": True}, carried)
+
+
+def test_documents_of_a_release_are_named_as_its_golden_questions_name_them() -> None:
+    tree = content.find()
+    made = release.make(lock.load(tree.lockfile), profile.load(tree.profiles, "local"))
+    named = {question.document for question in made.golden if question.document}
+    assert named and named <= made.documents
 
 
 def test_one_required_failure_blocks_however_many_pass() -> None:
