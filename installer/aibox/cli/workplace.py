@@ -140,7 +140,8 @@ def box_root(*, server: bool = False) -> Path:
         try:
             return Path(named).expanduser().absolute()
         except (RuntimeError, OSError) as error:  # No such user; the folder one is in is gone.
-            raise _unusable(named, str(error).rstrip(".")) from error
+            why = getattr(error, "strerror", None) or str(error).rstrip(".")
+            raise _unusable(named, why) from error
     around = content.find().root.parent
     if around.name == "programs" and _is_begun(around.parent):
         return around.parent
